@@ -1,0 +1,119 @@
+import { BYTES } from './dtype.js';
+import type { HostTensor } from './host.js';
+import { keep, scope } from './scope.js';
+import { elementCount, type TensorSpec } from './shape.js';
+import { currentTape, withTape } from './tape.js';
+import { Tensor } from './tensor.js';
+import type { Device } from '../device/device.js';
+import { ZebraError } from '../errors.js';
+
+/** Inputs of an operation, in order; an optional input that is not given is undefined. */
+export type OpInputs = readonly (Tensor | undefined)[];
+
+/** What the forward of an operation works with. */
+export interface ForwardCall<A> {
+  readonly device: Device;
+  readonly inputs: OpInputs;
+  /** Fresh memory of the shapes that the shape rule gave; the forward fills all of it. */
+  readonly outputs: readonly Tensor[];
+  readonly attributes: A;
+}
+
+/** What the gradient of an operation works with. */
+export interface BackwardCall<A> {
+  readonly device: Device;
+  readonly inputs: OpInputs;
+  readonly outputs: readonly Tensor[];
+  /** Gradients of the outputs; undefined where the loss does not depend on one. */
+  readonly gradients: readonly (Tensor | undefined)[];
+  readonly attributes: A;
+  /** Whether each input wants a gradient. */
+  readonly needs: readonly boolean[];
+}
+
+/** Float64 twins on the host, plain loops, no GPU: what tests hold the kernels to. */
+export interface Reference<A> {
+  forward(inputs: readonly (HostTensor | undefined)[], attributes: A): readonly HostTensor[];
+  backward?(
+    inputs: readonly (HostTensor | undefined)[],
+    attributes: A,
+    gradients: readonly (HostTensor | undefined)[],
+  ): readonly (HostTensor | undefined)[];
+}
+
+/** An operation: its shape rule, kernels, gradient and reference in one object. */
+export interface OpDefinition<A> {
+  readonly name: string;
+  /** Shapes and dtypes of the outputs; throws on inputs that do not fit. Later outputs may be for the gradient only. */
+  shape(inputs: readonly (TensorSpec | undefined)[], attributes: A): readonly TensorSpec[];
+  forward(call: ForwardCall<A>): void;
+  /** Gradients of the inputs, undefined for those without. Not there: the operation cannot be differentiated. */
+  backward?(call: BackwardCall<A>): readonly (Tensor | undefined)[];
+  readonly reference: Reference<A>;
+}
+
+/** A defined operation, ready to run. */
+export interface Op<A> extends OpDefinition<A> {
+  /** Runs the operation, recording it on the current tape when a gradient is wanted. Returns all outputs. */
+  apply(inputs: OpInputs, attributes: A): Tensor[];
+}
+
+/**
+ * Defines an operation. The library's own operations and those of other authors walk through this one door.
+ *
+ * @example
+ * const square = defineOp<Record<string, never>>({
+ *   name: 'square',
+ *   shape: ([x]) => [x!],
+ *   forward: ({ device, inputs: [x], outputs: [y] }) => device.dispatch(squareKernel, …),
+ *   backward: ({ inputs: [x], gradients: [g] }) => [multiply(g!, multiply(x!, 2))],
+ *   reference: { forward: ([x]) => [hostTensor(x!.shape, x!.data.map((v) => v * v))], backward: … },
+ * });
+ */
+export function defineOp<A>(definition: OpDefinition<A>): Op<A> {
+  return { ...definition, apply: (inputs, attributes) => applyOp(definition, inputs, attributes) };
+}
+
+function applyOp<A>(op: OpDefinition<A>, inputs: OpInputs, attributes: A): Tensor[] {
+  const device = deviceOf(op.name, inputs);
+  const specs = op.shape(inputs, attributes);
+  const tape = currentTape();
+  const outputs = specs.map((spec) => allocateTensor(device, spec));
+  withTape(undefined, () => scope(() => op.forward({ device, inputs, outputs, attributes })));
+  if (tape?.tracks(inputs)) recordOp(op, device, inputs, outputs, attributes);
+  return outputs;
+}
+
+function recordOp<A>(op: OpDefinition<A>, device: Device, inputs: OpInputs, outputs: readonly Tensor[], attributes: A): void {
+  const held = inputs.map((input) => input && keep(input.alias()));
+  const results = outputs.map((output) => keep(output.alias()));
+  currentTape()?.record({
+    name: op.name,
+    inputs: held,
+    outputs: results,
+    backward(gradients, needs) {
+      if (!op.backward) throw new ZebraError('argument', `${op.name}: this operation has no gradient`);
+      return op.backward({ device, inputs: held, outputs: results, gradients, attributes, needs });
+    },
+  });
+}
+
+/** Memory of a tensor, contents undefined. */
+export function allocateTensor(device: Device, spec: TensorSpec): Tensor {
+  const storage = device.allocate(elementCount(spec.shape) * BYTES[spec.dtype]);
+  return new Tensor(device, storage, { shape: [...spec.shape], dtype: spec.dtype });
+}
+
+function deviceOf(name: string, inputs: OpInputs): Device {
+  let device: Device | undefined;
+  for (const input of inputs) {
+    if (!input) continue;
+    if (!(input instanceof Tensor)) {
+      throw new ZebraError('argument', `${name}: expected tensors, got ${typeof input}. Make one with tensor().`);
+    }
+    if (device && input.device !== device) throw new ZebraError('device', `${name}: the inputs lie on different devices`);
+    device = input.device;
+  }
+  if (!device) throw new ZebraError('argument', `${name}: no input tensor given`);
+  return device;
+}

@@ -1,0 +1,312 @@
+import { ZebraError } from '../errors.js';
+import type { Command, DispatchCommand, Pipeline } from './command.js';
+import { EagerQueue } from './eager.js';
+import { assembleSource, type Kernel, type KernelVariant, packParams } from './kernel.js';
+import { poisonKernel } from './poison.js';
+import { BufferPool, type PoolStatistics } from './pool.js';
+import { type ProgramStatistics, RecordedProgram } from './program.js';
+import { Recorder } from './recorder.js';
+import { settle } from './settle.js';
+import type { Storage, StorageRange } from './storage.js';
+import type { DType } from '../core/dtype.js';
+import { WGSL_TYPE } from '../core/dtype.js';
+
+/** What a device can do, read from its adapter. */
+export interface DeviceInfo {
+  readonly vendor: string;
+  readonly architecture: string;
+  readonly description: string;
+  /** The adapter runs on CPU cores (SwiftShader, lavapipe): kernels take their barrier-free variants. */
+  readonly software: boolean;
+  /** float16 can be computed in, not only stored. */
+  readonly float16: boolean;
+  readonly subgroups: boolean;
+  readonly timestamps: boolean;
+}
+
+/** Counters of a device; a step that leaks nothing leaves `liveBuffers` as it found it. */
+export interface DeviceStatistics extends Readonly<PoolStatistics> {
+  readonly dispatches: number;
+  readonly submits: number;
+  readonly pipelines: number;
+}
+
+/** What kernels and tests may override. */
+export interface DeviceOptions {
+  /** Fill fresh memory with NaN before use, so that a kernel that reads what it did not write is found. Default false. */
+  readonly poison?: boolean;
+  /** Treat the adapter as software (`true`) or hardware (`false`) when choosing kernel variants. Default: as it is. */
+  readonly software?: boolean;
+}
+
+/** One range bound by a dispatch, with the dtype the kernel is to see. */
+export interface BoundRange extends StorageRange {
+  readonly dtype: DType;
+}
+
+/** Arguments of {@link Device.dispatch}. */
+export interface DispatchOptions {
+  readonly bindings: Readonly<Record<string, BoundRange | undefined>>;
+  readonly params?: Readonly<Record<string, number>>;
+  readonly constants?: Readonly<Record<string, number | boolean | string>>;
+  /** Workgroups; a single number is spread over two dimensions where it passes 65,535. */
+  readonly groups: number | readonly [number, number, number];
+}
+
+/** A captured step: replay it with {@link Program.run}. */
+export interface Program<T> {
+  /** What the captured function returned; its tensors are overwritten by every run and live as long as the program. */
+  readonly result: T;
+  readonly statistics: ProgramStatistics;
+  run(): void;
+  dispose(): void;
+  [Symbol.dispose](): void;
+}
+
+/** A WebGPU device with its memory pool, pipeline cache and command queue. Open one with `openDevice()`. */
+export class Device {
+  readonly gpu: GPUDevice;
+  readonly info: DeviceInfo;
+  readonly limits: GPUSupportedLimits;
+  readonly poison: boolean;
+  private readonly pool: BufferPool;
+  private readonly queue: EagerQueue;
+  private readonly pipelines = new Map<string, Pipeline>();
+  private recorder: Recorder | undefined;
+  private failure: Error | undefined;
+  private closed = false;
+
+  constructor(gpu: GPUDevice, info: DeviceInfo, options: DeviceOptions = {}) {
+    this.gpu = gpu;
+    this.limits = gpu.limits;
+    this.info = { ...info, software: options.software ?? info.software };
+    this.poison = options.poison ?? false;
+    this.pool = new BufferPool(gpu, Math.min(gpu.limits.maxBufferSize, gpu.limits.maxStorageBufferBindingSize));
+    this.queue = new EagerQueue(gpu, this.pool);
+    gpu.onuncapturederror = (event) => {
+      this.failure ??= new ZebraError('device', `WebGPU: ${event.error.message}`);
+    };
+    void gpu.lost.then((lost) => {
+      if (!this.closed) this.failure ??= new ZebraError('device', `the WebGPU device was lost: ${lost.message}`);
+    });
+  }
+
+  /** Memory for `bytes`, contents undefined (NaN with `poison`). The caller owns it. */
+  allocate(bytes: number): Storage {
+    this.assertOpen();
+    const storage = this.recorder ? this.recorder.allocate(bytes) : this.pool.allocate(bytes);
+    if (this.poison) this.fillPoison(storage);
+    return storage;
+  }
+
+  private fillPoison(storage: Storage): void {
+    const words = storage.byteLength / 4;
+    this.dispatch(poisonKernel, {
+      bindings: { x: { storage, offset: 0, size: storage.byteLength, dtype: 'uint32' } },
+      params: { count: words },
+      groups: Math.ceil(words / 64),
+    });
+  }
+
+  /** Runs a kernel over ranges, now or as part of the program being captured. */
+  dispatch(kernel: Kernel, options: DispatchOptions): void {
+    this.assertOpen();
+    const present = Object.keys(kernel.bindings).filter((name) => options.bindings[name] !== undefined);
+    const bindings = present.map((name) => options.bindings[name] as BoundRange);
+    const pipeline = this.pipelineFor(kernel, present, bindings, options.constants ?? {});
+    const command: DispatchCommand = {
+      kind: 'dispatch',
+      pipeline,
+      bindings,
+      params: kernel.params ? packParams(kernel, options.params ?? {}) : undefined,
+      groups: this.spread(kernel, options.groups),
+    };
+    this.run(command);
+  }
+
+  /** Copies between ranges of equal size. */
+  copy(source: StorageRange, target: StorageRange): void {
+    this.run({ kind: 'copy', source, target });
+  }
+
+  /** Writes zeros. */
+  clear(target: StorageRange): void {
+    this.run({ kind: 'clear', target });
+  }
+
+  private run(command: Command): void {
+    if (this.recorder) this.recorder.commands.push(command);
+    else this.queue.run(command);
+  }
+
+  /** Writes host bytes. Not while a program is captured: they would be frozen into it. */
+  write(range: StorageRange, bytes: Uint8Array): void {
+    this.assertOpen();
+    if (this.recorder) {
+      throw new ZebraError(
+        'program',
+        'host data was written while a program is captured, and would be frozen into it. Make the tensor before, and change it with write() between runs.',
+      );
+    }
+    this.queue.write(range, bytes);
+  }
+
+  /** Reads bytes once everything before has run. */
+  async read(range: StorageRange): Promise<ArrayBuffer> {
+    this.assertOpen();
+    if (this.recorder) throw new ZebraError('program', 'a tensor was read while a program is captured; read it after a run');
+    const bytes = await this.queue.read(range).catch((error: unknown) => {
+      throw this.failure ?? error;
+    });
+    this.assertOpen();
+    return bytes;
+  }
+
+  /** Whether a program is being captured. */
+  get capturing(): boolean {
+    return this.recorder !== undefined;
+  }
+
+  /**
+   * Records what `f` dispatches, without running it, into a program that replays it. What changes between runs
+   * (inputs, positions, learning rate) must be data in tensors made before and changed with `write()`.
+   *
+   * @throws ZebraError `program` when `f` writes host data, reads a tensor, or captures again.
+   */
+  capture<T>(f: () => T): Program<T> {
+    this.assertOpen();
+    if (this.recorder) throw new ZebraError('program', 'capture: a program is being captured already');
+    const recorder = new Recorder();
+    this.recorder = recorder;
+    let result: T;
+    try {
+      result = f();
+    } finally {
+      this.recorder = undefined;
+    }
+    const program = new RecordedProgram(this.gpu, this.pool, recorder);
+    return {
+      result,
+      statistics: program.statistics,
+      run: () => {
+        this.assertOpen();
+        this.queue.submitAfter(() => program.encode());
+      },
+      dispose: () => this.disposeProgram(program),
+      [Symbol.dispose]: () => this.disposeProgram(program),
+    };
+  }
+
+  private disposeProgram(program: RecordedProgram): void {
+    this.queue.flush();
+    program.dispose();
+  }
+
+  /** Submits pending work without waiting. */
+  flush(): void {
+    this.queue.flush();
+  }
+
+  /** Waits until everything submitted has run. */
+  async synchronize(): Promise<void> {
+    this.queue.flush();
+    await settle(this.gpu.queue.onSubmittedWorkDone());
+    this.assertOpen();
+  }
+
+  statistics(): DeviceStatistics {
+    return {
+      ...this.pool.statistics,
+      dispatches: this.queue.dispatches,
+      submits: this.queue.submits,
+      pipelines: this.pipelines.size,
+    };
+  }
+
+  /** Gives pooled memory back to the driver. */
+  trim(): void {
+    this.queue.flush();
+    this.pool.trim();
+    this.pool.afterSubmit();
+  }
+
+  /** Ends the device; every tensor on it becomes unusable. */
+  destroy(): void {
+    this.queue.flush();
+    this.closed = true;
+    this.gpu.destroy();
+  }
+
+  private assertOpen(): void {
+    if (this.closed) throw new ZebraError('device', 'this device was destroyed');
+    if (this.failure) throw this.failure;
+  }
+
+  private spread(kernel: Kernel, groups: number | readonly [number, number, number]): readonly [number, number, number] {
+    if (typeof groups !== 'number') return groups;
+    const most = this.limits.maxComputeWorkgroupsPerDimension;
+    if (groups <= most) return [groups, 1, 1];
+    const y = Math.ceil(groups / most);
+    if (y > most) throw new ZebraError('memory', `kernel ${kernel.name}: ${groups} workgroups are more than the adapter can dispatch`);
+    return [most, y, 1];
+  }
+
+  /** Invocations of a workgroup of a kernel on this device, for its callers to count workgroups. */
+  workgroupOf(kernel: Kernel, variant?: Partial<KernelVariant>): number {
+    if (typeof kernel.workgroup === 'number') return Math.min(kernel.workgroup, this.limits.maxComputeInvocationsPerWorkgroup);
+    if (kernel.workgroup) return kernel.workgroup(this.baseVariant(variant?.constants ?? {}));
+    return 64;
+  }
+
+  private baseVariant(constants: KernelVariant['constants']): Omit<KernelVariant, 'workgroup'> {
+    const none = (): never => {
+      throw new TypeError('a workgroup size cannot depend on bindings');
+    };
+    return { dtype: none, has: none, constants, software: this.info.software, subgroups: this.info.subgroups };
+  }
+
+  private pipelineFor(
+    kernel: Kernel,
+    present: readonly string[],
+    bindings: readonly BoundRange[],
+    constants: KernelVariant['constants'],
+  ): Pipeline {
+    const dtypes = bindings.map((range) => range.dtype);
+    const key = `${kernel.name}|${present.join()}|${dtypes.join()}|${JSON.stringify(constants)}`;
+    const known = this.pipelines.get(key);
+    if (known) return known;
+    const dtypeOf = new Map(present.map((name, index) => [name, dtypes[index] as DType]));
+    for (const [name, dtype] of dtypeOf) {
+      if (dtype === 'float16' && !this.info.float16) {
+        throw new ZebraError('dtype', `kernel ${kernel.name}: ${name} is float16, which this adapter can only store. cast() it to float32.`);
+      }
+      if (WGSL_TYPE[dtype] === undefined) throw new ZebraError('dtype', `kernel ${kernel.name}: ${name} has dtype ${dtype}`);
+    }
+    const variant: KernelVariant = {
+      ...this.baseVariant(constants),
+      dtype: (name) => dtypeOf.get(name) as DType,
+      has: (name) => dtypeOf.has(name),
+      workgroup: this.workgroupOf(kernel, { constants }),
+    };
+    const pipeline = this.compile(kernel, assembleSource(kernel, variant, present), present);
+    this.pipelines.set(key, pipeline);
+    return pipeline;
+  }
+
+  private compile(kernel: Kernel, code: string, present: readonly string[]): Pipeline {
+    const entries: GPUBindGroupLayoutEntry[] = present.map((name, binding) => ({
+      binding,
+      visibility: 0x4 /* COMPUTE */,
+      buffer: { type: kernel.bindings[name] === 'write' ? 'storage' : 'read-only-storage' },
+    }));
+    if (kernel.params) entries.push({ binding: entries.length, visibility: 0x4, buffer: { type: 'uniform' } });
+    const layout = this.gpu.createBindGroupLayout({ entries });
+    const module = this.gpu.createShaderModule({ label: kernel.name, code });
+    const pipeline = this.gpu.createComputePipeline({
+      label: kernel.name,
+      layout: this.gpu.createPipelineLayout({ bindGroupLayouts: [layout] }),
+      compute: { module, entryPoint: 'main' },
+    });
+    return { name: kernel.name, pipeline, layout };
+  }
+}

@@ -1,0 +1,83 @@
+import type { Command } from './command.js';
+import { settle } from './settle.js';
+import { bindGroupFor, CommandWriter, PARAM_STRIDE } from './encoder.js';
+import type { BufferPool } from './pool.js';
+import type { StorageRange } from './storage.js';
+
+const MAX_PENDING = 512;
+
+/**
+ * Runs commands as they come: they gather in one encoder and one compute pass, and are submitted when something is
+ * read, when a host write would overtake them, or when there are many. Parameters of the gathered dispatches lie in
+ * one uniform buffer that is written just before the submit.
+ */
+export class EagerQueue {
+  private readonly device: GPUDevice;
+  private readonly pool: BufferPool;
+  private readonly uniform: GPUBuffer;
+  private readonly params = new Uint8Array(MAX_PENDING * PARAM_STRIDE);
+  private writer: CommandWriter | undefined;
+  private pending = 0;
+  dispatches = 0;
+  submits = 0;
+
+  constructor(device: GPUDevice, pool: BufferPool) {
+    this.device = device;
+    this.pool = pool;
+    this.uniform = device.createBuffer({ size: this.params.byteLength, usage: 0x40 /* UNIFORM */ | 0x08 /* COPY_DST */ });
+  }
+
+  run(command: Command): void {
+    this.writer ??= new CommandWriter(this.device);
+    let bindGroup: GPUBindGroup | undefined;
+    if (command.kind === 'dispatch') {
+      this.dispatches++;
+      const offset = this.pending * PARAM_STRIDE;
+      if (command.params) this.params.set(new Uint8Array(command.params), offset);
+      bindGroup = bindGroupFor(this.device, command, this.uniform, offset);
+    }
+    this.writer.write(command, bindGroup);
+    if (++this.pending >= MAX_PENDING) this.flush();
+  }
+
+  /** Submits what is pending. */
+  flush(): void {
+    if (!this.writer) return;
+    this.device.queue.writeBuffer(this.uniform, 0, this.params, 0, this.pending * PARAM_STRIDE);
+    const commands = this.writer.finish();
+    this.writer = undefined;
+    this.pending = 0;
+    this.submits++;
+    this.device.queue.submit([commands]);
+    this.pool.afterSubmit();
+  }
+
+  /** Writes host bytes to a range. Pending commands go first, so that the write cannot overtake them. */
+  write(range: StorageRange, bytes: Uint8Array): void {
+    this.flush();
+    this.device.queue.writeBuffer(range.storage.buffer as GPUBuffer, range.offset, bytes, 0, bytes.byteLength);
+  }
+
+  /** Reads a range once everything before it has run. */
+  async read(range: StorageRange): Promise<ArrayBuffer> {
+    const size = Math.ceil(range.size / 4) * 4;
+    const staging = this.device.createBuffer({ size, usage: 0x01 /* MAP_READ */ | 0x08 /* COPY_DST */ });
+    this.writer ??= new CommandWriter(this.device);
+    this.writer.copyOut({ ...range, size }, staging);
+    this.flush();
+    try {
+      await settle(staging.mapAsync(0x01));
+      return staging.getMappedRange().slice(0);
+    } finally {
+      staging.destroy();
+    }
+  }
+
+  /** Submits the work that `encode` writes, after what is pending. */
+  submitAfter(encode: () => GPUCommandBuffer): void {
+    this.flush();
+    this.submits++;
+    this.device.queue.submit([encode()]);
+    this.pool.afterSubmit();
+  }
+}

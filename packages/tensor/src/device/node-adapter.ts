@@ -1,0 +1,49 @@
+import type { AdapterChoice } from './open.js';
+import { installSwiftShader } from './swiftshader.js';
+
+/** Dawn frees its instance, and crashes the process, when the object that create() returned is collected: pin them all. */
+const PINNED = Symbol.for('zebra.dawn-instances');
+
+type Pinned = Map<string, GPU>;
+
+function pinned(): Pinned {
+  const registry = globalThis as unknown as Record<symbol, Pinned | undefined>;
+  registry[PINNED] ??= new Map();
+  return registry[PINNED];
+}
+
+async function instance(key: string, robust: boolean): Promise<GPU> {
+  const known = pinned().get(key);
+  if (known) return known;
+  const { create, globals } = await import('webgpu');
+  Object.assign(globalThis, globals);
+  const gpu = create([
+    `enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia${robust ? '' : ',disable_robustness'}`,
+    'disable-dawn-features=timestamp_quantization',
+  ]);
+  pinned().set(key, gpu);
+  return gpu;
+}
+
+/** Finds an adapter in Node, in the order that `openDevice` promises. */
+export async function nodeAdapter(
+  choice: AdapterChoice,
+  robust: boolean,
+  isSoftware: (info: GPUAdapterInfo) => boolean,
+): Promise<GPUAdapter | undefined> {
+  if (choice !== 'swiftshader') {
+    const gpu = await instance(`system,${robust}`, robust);
+    const adapter = await gpu.requestAdapter({ powerPreference: 'high-performance' });
+    if (adapter && fits(choice, isSoftware(adapter.info))) return adapter;
+    if (choice === 'hardware') return undefined;
+    const fallback = adapter ? undefined : await gpu.requestAdapter({ forceFallbackAdapter: true });
+    if (fallback) return fallback;
+  }
+  if (!(await installSwiftShader())) return undefined;
+  const gpu = await instance(`swiftshader,${robust}`, robust);
+  return (await gpu.requestAdapter()) ?? undefined;
+}
+
+function fits(choice: AdapterChoice, software: boolean): boolean {
+  return choice === 'auto' || (choice === 'software') === software;
+}

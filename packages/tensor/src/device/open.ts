@@ -1,0 +1,82 @@
+import { ZebraError } from '../errors.js';
+import { Device, type DeviceInfo, type DeviceOptions } from './device.js';
+
+/** Which adapter to open. */
+export type AdapterChoice = 'auto' | 'hardware' | 'software' | 'swiftshader';
+
+/** Options of {@link openDevice}. */
+export interface OpenDeviceOptions extends DeviceOptions {
+  /**
+   * `auto` (default): a hardware GPU, else the system's software Vulkan driver, else SwiftShader from the optional
+   * package `@sparticuz/chromium` (Linux x64). The others ask for one kind and fail without it.
+   */
+  readonly adapter?: AdapterChoice;
+  /** Clamp every access of a kernel to its buffer. Default true; false is faster on GPUs and for trusted kernels only. */
+  readonly robust?: boolean;
+}
+
+const WAYS_OUT =
+  'Three ways out: install a GPU driver with Vulkan (Linux), Metal (macOS) or Direct3D 12 (Windows); install a software driver (Debian: mesa-vulkan-drivers 25 or newer); or, on Linux x64, `npm install @sparticuz/chromium@147.0.0`, whose SwiftShader is used when nothing better is there.';
+
+/**
+ * Opens the best WebGPU device there is. In a browser it comes from `navigator.gpu`, in Node from the package `webgpu` (Dawn).
+ *
+ * @throws ZebraError `device` when there is no adapter (the message names the ways out) or it refuses a device
+ */
+export async function openDevice(options: OpenDeviceOptions = {}): Promise<Device> {
+  const adapter = await findAdapter(options);
+  if (!adapter) throw new ZebraError('device', `openDevice: no ${describeChoice(options.adapter)} WebGPU adapter was found. ${WAYS_OUT}`);
+  const wanted = ['shader-f16', 'subgroups', 'timestamp-query', 'chromium-experimental-subgroup-matrix'] as GPUFeatureName[];
+  const requiredFeatures = wanted.filter((feature) => adapter.features.has(feature));
+  const requiredLimits: Record<string, number> = {};
+  for (const name of RAISED_LIMITS) {
+    const limit = adapter.limits[name];
+    if (typeof limit === 'number') requiredLimits[name] = limit;
+  }
+  const gpu = await adapter.requestDevice({ requiredFeatures, requiredLimits }).catch((error: Error) => {
+    throw new ZebraError('device', `openDevice: the adapter refused a device: ${error.message}`, { cause: error });
+  });
+  return new Device(gpu, describe(adapter, gpu), options);
+}
+
+const RAISED_LIMITS = [
+  'maxBufferSize',
+  'maxStorageBufferBindingSize',
+  'maxComputeInvocationsPerWorkgroup',
+  'maxComputeWorkgroupSizeX',
+  'maxComputeWorkgroupSizeY',
+  'maxComputeWorkgroupStorageSize',
+  'maxStorageBuffersPerShaderStage',
+] as const satisfies readonly (keyof GPUSupportedLimits)[];
+
+function describeChoice(choice: AdapterChoice = 'auto'): string {
+  return choice === 'auto' ? '' : choice;
+}
+
+function isSoftware(info: GPUAdapterInfo): boolean {
+  return info.isFallbackAdapter === true || /swiftshader|llvmpipe|lavapipe/i.test(`${info.architecture} ${info.description} ${info.device}`);
+}
+
+function describe(adapter: GPUAdapter, gpu: GPUDevice): DeviceInfo {
+  const info = adapter.info;
+  return {
+    vendor: info.vendor,
+    architecture: info.architecture,
+    description: info.description || info.device,
+    software: isSoftware(info),
+    float16: gpu.features.has('shader-f16'),
+    subgroups: gpu.features.has('subgroups'),
+    timestamps: gpu.features.has('timestamp-query'),
+  };
+}
+
+async function findAdapter(options: OpenDeviceOptions): Promise<GPUAdapter | undefined> {
+  const choice = options.adapter ?? 'auto';
+  const inBrowser = typeof process === 'undefined' || !process.versions?.node;
+  if (inBrowser) {
+    const adapter = await navigator.gpu?.requestAdapter({ powerPreference: 'high-performance' });
+    return adapter ?? undefined;
+  }
+  const { nodeAdapter } = await import('./node-adapter.js');
+  return nodeAdapter(choice, options.robust ?? true, isSoftware);
+}

@@ -1,0 +1,117 @@
+import { ZebraError } from '../errors.js';
+import { type Command, rangesOf } from './command.js';
+import { bindGroupFor, CommandWriter, PARAM_STRIDE } from './encoder.js';
+import type { BufferPool } from './pool.js';
+import type { Recorder } from './recorder.js';
+import type { Storage } from './storage.js';
+
+/** What one recorded program costs. */
+export interface ProgramStatistics {
+  /** Dispatches in one replay. */
+  readonly dispatches: number;
+  /** Bytes that the program holds for its intermediates and outputs, after sharing by lifetime. */
+  readonly workspaceBytes: number;
+  /** Bytes they would take without sharing. */
+  readonly unsharedBytes: number;
+}
+
+/** A slot much larger than what is asked for stays free for something larger. */
+const LARGEST_WASTE = 4;
+
+/**
+ * A flat list of commands over fixed buffers: recorded once, replayed with no allocation, no new bind group and one
+ * submit. Intermediates share memory by lifetime. Tensors from outside that it uses are kept alive by it; its outputs
+ * live as long as it does.
+ */
+export class RecordedProgram {
+  readonly statistics: ProgramStatistics;
+  private readonly device: GPUDevice;
+  private readonly pool: BufferPool;
+  private readonly commands: readonly Command[];
+  private readonly bindGroups: readonly (GPUBindGroup | undefined)[];
+  private readonly made: ReadonlySet<Storage>;
+  private readonly slots: Storage[] = [];
+  private readonly retained = new Set<Storage>();
+  private readonly uniform: GPUBuffer;
+  private disposed = false;
+
+  constructor(device: GPUDevice, pool: BufferPool, recorder: Recorder) {
+    this.device = device;
+    this.pool = pool;
+    this.commands = recorder.commands;
+    this.made = recorder.made;
+    this.planMemory();
+    const params = new Uint8Array(Math.max(1, this.commands.length) * PARAM_STRIDE);
+    this.uniform = device.createBuffer({ size: params.byteLength, usage: 0x40 /* UNIFORM */ | 0x08 /* COPY_DST */ });
+    this.bindGroups = this.commands.map((command, index) => {
+      if (command.kind !== 'dispatch') return undefined;
+      if (command.params) params.set(new Uint8Array(command.params), index * PARAM_STRIDE);
+      return bindGroupFor(device, command, this.uniform, index * PARAM_STRIDE);
+    });
+    device.queue.writeBuffer(this.uniform, 0, params);
+    this.statistics = {
+      dispatches: this.commands.filter((command) => command.kind === 'dispatch').length,
+      workspaceBytes: this.slots.reduce((sum, slot) => sum + slot.byteLength, 0),
+      unsharedBytes: [...this.made].reduce((sum, storage) => sum + storage.byteLength, 0),
+    };
+  }
+
+  /** Gives every recorded storage a buffer. Those without a handle left share theirs once their last use is past. */
+  private planMemory(): void {
+    const lastUse = new Map<Storage, number>();
+    this.commands.forEach((command, index) => {
+      for (const { storage } of rangesOf(command)) {
+        if (this.made.has(storage)) lastUse.set(storage, index);
+        else if (!this.retained.has(storage)) this.retained.add(storage.retain());
+      }
+    });
+    const free: Storage[] = [];
+    const slotOf = new Map<Storage, Storage>();
+    this.commands.forEach((command, index) => {
+      const storages = new Set(rangesOf(command).map((range) => range.storage));
+      for (const storage of storages) {
+        if (!this.made.has(storage) || slotOf.has(storage)) continue;
+        const slot = takeBestFit(free, storage.byteLength) ?? this.newSlot(storage.byteLength);
+        slotOf.set(storage, slot);
+        storage.buffer = slot.buffer;
+      }
+      for (const storage of storages) {
+        const isOutput = storage.references > 0;
+        if (!isOutput && lastUse.get(storage) === index) free.push(slotOf.get(storage) as Storage);
+      }
+    });
+  }
+
+  private newSlot(bytes: number): Storage {
+    const slot = this.pool.allocate(bytes);
+    this.slots.push(slot);
+    return slot;
+  }
+
+  /** Encodes one replay. */
+  encode(): GPUCommandBuffer {
+    if (this.disposed) throw new ZebraError('disposed', 'Program.run: this program was disposed of');
+    const writer = new CommandWriter(this.device);
+    for (let i = 0; i < this.commands.length; i++) writer.write(this.commands[i] as Command, this.bindGroups[i]);
+    return writer.finish();
+  }
+
+  dispose(): void {
+    if (this.disposed) return;
+    this.disposed = true;
+    for (const storage of this.made) storage.buffer = undefined;
+    for (const slot of this.slots) slot.release();
+    for (const storage of this.retained) storage.release();
+    this.uniform.destroy();
+  }
+}
+
+function takeBestFit(free: Storage[], bytes: number): Storage | undefined {
+  let best = -1;
+  for (let i = 0; i < free.length; i++) {
+    const size = (free[i] as Storage).byteLength;
+    if (size < bytes || size > Math.max(4096, bytes * LARGEST_WASTE)) continue;
+    if (best < 0 || size < (free[best] as Storage).byteLength) best = i;
+  }
+  return best < 0 ? undefined : free.splice(best, 1)[0];
+}

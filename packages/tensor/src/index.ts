@@ -1,0 +1,44 @@
+export { checkpoint } from './core/checkpoint.js';
+export { type CreateOptions, empty, fill, tensor, zeros } from './core/create.js';
+export {
+  allocateTensor,
+  type BackwardCall,
+  defineOp,
+  type ForwardCall,
+  type Op,
+  type OpDefinition,
+  type OpInputs,
+  type Reference,
+} from './core/define-op.js';
+export type { DType, HostData } from './core/dtype.js';
+export { type GradientOptions, type ValueAndGradients, valueAndGradients } from './core/gradients.js';
+export { type HostTensor, hostTensor } from './core/host.js';
+export { keep, scope } from './core/scope.js';
+export { elementCount, type Shape, type TensorSpec } from './core/shape.js';
+export { type ReadData, Tensor } from './core/tensor.js';
+export type { Device, DeviceInfo, DeviceOptions, DeviceStatistics, Program } from './device/device.js';
+export { defineKernel, type Kernel, type KernelVariant, linearMain, rowMain } from './device/kernel.js';
+export { type AdapterChoice, openDevice, type OpenDeviceOptions } from './device/open.js';
+export { ZebraError, type ZebraErrorCode } from './errors.js';
+export {
+  absolute,
+  add,
+  divide,
+  exponential,
+  logarithm,
+  maximum,
+  minimum,
+  multiply,
+  negate,
+  relu,
+  scale,
+  shift,
+  sigmoid,
+  silu,
+  softplus,
+  square,
+  squareRoot,
+  subtract,
+  tanh,
+} from './ops/pointwise/index.js';
+export { mean, type ReduceOptions, sum } from './ops/reduce/index.js';

@@ -1,0 +1,55 @@
+import { allocateTensor } from '../../core/define-op.js';
+import { scope } from '../../core/scope.js';
+import type { Tensor } from '../../core/tensor.js';
+import { defineKernel, linearMain } from '../../device/kernel.js';
+
+/** How a reduction combines. */
+export type Combine = 'sum' | 'max';
+
+// A long sum over few outputs leaves a GPU idle and grows rounding error: it is cut into pieces of this length first.
+const PIECE = 256;
+
+/** Reduces the middle of [outer, n, inner] into `y` of [outer, inner], scaled by `factor`. Deterministic. */
+export function reduceInto(x: Tensor, y: Tensor, outer: number, n: number, inner: number, combine: Combine, factor = 1): void {
+  if (n <= PIECE) return launch(x, y, outer, n, inner, combine, factor, n);
+  scope(() => {
+    const pieces = Math.ceil(n / PIECE);
+    const partial = allocateTensor(x.device, { shape: [outer, pieces, inner], dtype: 'float32' });
+    launch(x, partial, outer, n, inner, combine, 1, PIECE);
+    reduceInto(partial, y, outer, pieces, inner, combine, factor);
+  });
+}
+
+function launch(x: Tensor, y: Tensor, outer: number, n: number, inner: number, combine: Combine, factor: number, piece: number): void {
+  const pieces = Math.ceil(n / piece);
+  const count = outer * pieces * inner;
+  x.device.dispatch(reduceKernel, {
+    bindings: { x: x.range(), y: y.range() },
+    params: { count, n, inner, piece, pieces, factor },
+    constants: { combine },
+    groups: Math.ceil(count / x.device.workgroupOf(reduceKernel)),
+  });
+}
+
+const reduceKernel = defineKernel({
+  name: 'reduce',
+  bindings: { x: 'read', y: 'write' },
+  params: { count: 'u32', n: 'u32', inner: 'u32', piece: 'u32', pieces: 'u32', factor: 'f32' },
+  source: ({ constants }) =>
+    linearMain(
+      'p.count',
+      `
+  let column = i % p.inner;
+  let part = (i / p.inner) % p.pieces;
+  let block = i / (p.inner * p.pieces);
+  let first = part * p.piece;
+  let last = min(first + p.piece, p.n);
+  var at = (block * p.n + first) * p.inner + column;
+  var total = f32(x[at]);
+  for (var k = first + 1u; k < last; k++) {
+    at += p.inner;
+    total = ${constants['combine'] === 'max' ? 'max(total, f32(x[at]))' : 'total + f32(x[at])'};
+  }
+  y[i] = y_t(total * p.factor);`,
+    ),
+});

@@ -1,0 +1,21 @@
+import type { Device } from '../device/device.js';
+import { type AdapterChoice, openDevice } from '../device/open.js';
+
+/** Which variants of kernels to test: those of the adapter at hand, or those meant for hardware GPUs. */
+export type TestVariant = 'native' | 'hardware';
+
+const devices = new Map<string, Promise<Device>>();
+
+/**
+ * The device that all tests of a process share: fresh memory is poisoned with NaN. `ZEBRA_TEST_ADAPTER` (auto,
+ * hardware, software, swiftshader) chooses the adapter.
+ */
+export function testDevice(variant: TestVariant = 'native'): Promise<Device> {
+  let device = devices.get(variant);
+  if (!device) {
+    const adapter = (process.env['ZEBRA_TEST_ADAPTER'] ?? 'auto') as AdapterChoice;
+    device = openDevice({ adapter, poison: true, ...(variant === 'hardware' && { software: false }) });
+    devices.set(variant, device);
+  }
+  return device;
+}
