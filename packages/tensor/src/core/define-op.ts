@@ -1,11 +1,11 @@
+import type { Device } from '../device/device.js';
+import { ZebraError } from '../errors.js';
 import { BYTES } from './dtype.js';
 import type { HostTensor } from './host.js';
 import { keep, scope } from './scope.js';
 import { elementCount, type TensorSpec } from './shape.js';
 import { currentTape, withTape } from './tape.js';
 import { Tensor } from './tensor.js';
-import type { Device } from '../device/device.js';
-import { ZebraError } from '../errors.js';
 
 /** Inputs of an operation, in order; an optional input that is not given is undefined. */
 export type OpInputs = readonly (Tensor | undefined)[];
@@ -46,7 +46,8 @@ export interface OpDefinition<A> {
   readonly name: string;
   /** Shapes and dtypes of the outputs; throws on inputs that do not fit. Later outputs may be for the gradient only. */
   shape(inputs: readonly (TensorSpec | undefined)[], attributes: A): readonly TensorSpec[];
-  forward(call: ForwardCall<A>): void;
+  /** Not there: the output is a view of the first input, seen as the shape rule says (of the same size and dtype). */
+  forward?(call: ForwardCall<A>): void;
   /** Gradients of the inputs, undefined for those without. Not there: the operation cannot be differentiated. */
   backward?(call: BackwardCall<A>): readonly (Tensor | undefined)[];
   readonly reference: Reference<A>;
@@ -78,13 +79,19 @@ function applyOp<A>(op: OpDefinition<A>, inputs: OpInputs, attributes: A): Tenso
   const device = deviceOf(op.name, inputs);
   const specs = op.shape(inputs, attributes);
   const tape = currentTape();
-  const outputs = specs.map((spec) => allocateTensor(device, spec));
-  withTape(undefined, () => scope(() => op.forward({ device, inputs, outputs, attributes })));
+  const outputs = op.forward ? specs.map((spec) => allocateTensor(device, spec)) : [inputs[0]!.view(specs[0]!)];
+  withTape(undefined, () => scope(() => op.forward?.({ device, inputs, outputs, attributes })));
   if (tape?.tracks(inputs)) recordOp(op, device, inputs, outputs, attributes);
   return outputs;
 }
 
-function recordOp<A>(op: OpDefinition<A>, device: Device, inputs: OpInputs, outputs: readonly Tensor[], attributes: A): void {
+function recordOp<A>(
+  op: OpDefinition<A>,
+  device: Device,
+  inputs: OpInputs,
+  outputs: readonly Tensor[],
+  attributes: A,
+): void {
   const held = inputs.map((input) => input && keep(input.alias()));
   const results = outputs.map((output) => keep(output.alias()));
   currentTape()?.record({
@@ -111,7 +118,8 @@ function deviceOf(name: string, inputs: OpInputs): Device {
     if (!(input instanceof Tensor)) {
       throw new ZebraError('argument', `${name}: expected tensors, got ${typeof input}. Make one with tensor().`);
     }
-    if (device && input.device !== device) throw new ZebraError('device', `${name}: the inputs lie on different devices`);
+    if (device && input.device !== device)
+      throw new ZebraError('device', `${name}: the inputs lie on different devices`);
     device = input.device;
   }
   if (!device) throw new ZebraError('argument', `${name}: no input tensor given`);
