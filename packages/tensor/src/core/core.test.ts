@@ -28,7 +28,9 @@ describe('tensors', () => {
     using x = tensor(device, values, [3], { dtype });
     const back = [...(await x.read())];
     values.forEach((value, i) => {
-      expect(Math.abs(back[i]! - value)).toBeLessThanOrEqual(Math.abs(value) * (dtype === 'bfloat16' ? 2 ** -8 : 2 ** -23));
+      expect(Math.abs(back[i]! - value)).toBeLessThanOrEqual(
+        Math.abs(value) * (dtype === 'bfloat16' ? 2 ** -8 : 2 ** -23),
+      );
     });
   });
 

@@ -19,12 +19,20 @@ export interface CreateOptions {
  * @param shape sizes, outermost first; `[data.length]` by default
  * @throws ZebraError `shape` when the number of values differs; `program` while a program is captured
  */
-export function tensor(device: Device, data: HostData, shape: Shape = [data.length], options: CreateOptions = {}): Tensor {
+export function tensor(
+  device: Device,
+  data: HostData,
+  shape: Shape = [data.length],
+  options: CreateOptions = {},
+): Tensor {
   const dtype = options.dtype ?? dtypeOf(data);
   assertDType('tensor', dtype);
   assertShape('tensor', shape);
   if (elementCount(shape) !== data.length) {
-    throw new ZebraError('shape', `tensor: shape ${showShape(shape)} needs ${elementCount(shape)} values, got ${data.length}`);
+    throw new ZebraError(
+      'shape',
+      `tensor: shape ${showShape(shape)} needs ${elementCount(shape)} values, got ${data.length}`,
+    );
   }
   const made = allocateTensor(device, { shape, dtype });
   device.write(made.range(), encodeBytes(data, dtype));

@@ -16,7 +16,14 @@ export const WGSL_TYPE: Readonly<Record<DType, string>> = {
 };
 
 /** Host arrays that a tensor can be made from. Plain numbers are rounded to the tensor's dtype. */
-export type HostData = Float32Array | Float64Array | Int32Array | Uint32Array | Uint16Array | Uint8Array | readonly number[];
+export type HostData =
+  | Float32Array
+  | Float64Array
+  | Int32Array
+  | Uint32Array
+  | Uint16Array
+  | Uint8Array
+  | readonly number[];
 
 /** Whether gradients can flow through a dtype. */
 export function isFloat(dtype: DType): boolean {

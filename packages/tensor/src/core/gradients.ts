@@ -1,6 +1,6 @@
 import { ZebraError } from '../errors.js';
-import { isFloat } from './dtype.js';
 import { fill } from './create.js';
+import { isFloat } from './dtype.js';
 import { keep, scope, visitTensors } from './scope.js';
 import { showShape } from './shape.js';
 import { Tape, withTape } from './tape.js';
@@ -33,7 +33,8 @@ export function valueAndGradients<T extends Tensor | { readonly loss: Tensor }>(
   options: GradientOptions = {},
 ): ValueAndGradients<T> {
   for (const tensor of tensors) {
-    if (!isFloat(tensor.dtype)) throw new ZebraError('dtype', `valueAndGradients: a ${tensor.dtype} tensor has no gradient`);
+    if (!isFloat(tensor.dtype))
+      throw new ZebraError('dtype', `valueAndGradients: a ${tensor.dtype} tensor has no gradient`);
   }
   const tape = new Tape(tensors.map((tensor) => tensor.id));
   let value: T;
@@ -47,7 +48,10 @@ export function valueAndGradients<T extends Tensor | { readonly loss: Tensor }>(
   const loss = 'loss' in value ? value.loss : (value as Tensor);
   if (loss.size !== 1) {
     tape.discard();
-    throw new ZebraError('shape', `valueAndGradients: the loss must be one element, got shape ${showShape(loss.shape)}. Reduce it with sum() or mean().`);
+    throw new ZebraError(
+      'shape',
+      `valueAndGradients: the loss must be one element, got shape ${showShape(loss.shape)}. Reduce it with sum() or mean().`,
+    );
   }
   const leaves = withTape(undefined, () => {
     const seed = options.seed ? options.seed.alias() : fill(loss.device, loss.shape, 1, { dtype: loss.dtype });

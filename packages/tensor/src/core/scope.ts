@@ -47,7 +47,10 @@ export function scope<T>(f: () => T): T {
   try {
     result = f();
     if (result instanceof Promise) {
-      throw new ZebraError('argument', 'scope: the function returned a promise; scopes are synchronous. Read tensors outside of it.');
+      throw new ZebraError(
+        'argument',
+        'scope: the function returned a promise; scopes are synchronous. Read tensors outside of it.',
+      );
     }
     return result;
   } finally {

@@ -67,10 +67,16 @@ export class Tape {
     return gradients;
   }
 
-  private step(node: TapeNode, outgoing: readonly (Tensor | undefined)[], add: (id: number, gradient: Tensor) => void): void {
+  private step(
+    node: TapeNode,
+    outgoing: readonly (Tensor | undefined)[],
+    add: (id: number, gradient: Tensor) => void,
+  ): void {
     const needs = node.inputs.map((input) => input !== undefined && this.tracked.has(input.id));
     const extras: [number, Tensor][] = [];
-    const incoming = scope(() => [...node.backward(outgoing, needs, (id, gradient) => extras.push([id, keep(gradient)]))]);
+    const incoming = scope(() => [
+      ...node.backward(outgoing, needs, (id, gradient) => extras.push([id, keep(gradient)])),
+    ]);
     incoming.forEach((gradient, index) => {
       const input = node.inputs[index];
       if (!gradient) return;

@@ -83,14 +83,18 @@ export class Tensor implements TensorSpec {
 
   /** Reads a tensor of one element. */
   async item(): Promise<number> {
-    if (this.size !== 1) throw new ZebraError('shape', `item: expected one element, got shape ${showShape(this.shape)}`);
+    if (this.size !== 1)
+      throw new ZebraError('shape', `item: expected one element, got shape ${showShape(this.shape)}`);
     return (await this.read())[0] as number;
   }
 
   /** Replaces the contents with host values (as many as there are elements). */
   write(data: HostData): void {
     if (data.length !== this.size) {
-      throw new ZebraError('shape', `write: shape ${showShape(this.shape)} has ${this.size} elements, got ${data.length} values`);
+      throw new ZebraError(
+        'shape',
+        `write: shape ${showShape(this.shape)} has ${this.size} elements, got ${data.length} values`,
+      );
     }
     this.assertUsable();
     this.device.write(this.range(), encodeBytes(data, this.dtype));
@@ -120,7 +124,10 @@ export class Tensor implements TensorSpec {
       );
     }
     if (!this.storage.buffer && !this.device.capturing) {
-      throw new ZebraError('disposed', `a tensor (${showShape(this.shape)}) of a disposed or unfinished program was used`);
+      throw new ZebraError(
+        'disposed',
+        `a tensor (${showShape(this.shape)}) of a disposed or unfinished program was used`,
+      );
     }
   }
 }

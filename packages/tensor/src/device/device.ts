@@ -1,3 +1,5 @@
+import type { DType } from '../core/dtype.js';
+import { WGSL_TYPE } from '../core/dtype.js';
 import { ZebraError } from '../errors.js';
 import type { Command, DispatchCommand, Pipeline } from './command.js';
 import { EagerQueue } from './eager.js';
@@ -8,8 +10,6 @@ import { type ProgramStatistics, RecordedProgram } from './program.js';
 import { Recorder } from './recorder.js';
 import { settle } from './settle.js';
 import type { Storage, StorageRange } from './storage.js';
-import type { DType } from '../core/dtype.js';
-import { WGSL_TYPE } from '../core/dtype.js';
 
 /** What a device can do, read from its adapter. */
 export interface DeviceInfo {
@@ -154,7 +154,8 @@ export class Device {
   /** Reads bytes once everything before has run. */
   async read(range: StorageRange): Promise<ArrayBuffer> {
     this.assertOpen();
-    if (this.recorder) throw new ZebraError('program', 'a tensor was read while a program is captured; read it after a run');
+    if (this.recorder)
+      throw new ZebraError('program', 'a tensor was read while a program is captured; read it after a run');
     const bytes = await this.queue.read(range).catch((error: unknown) => {
       throw this.failure ?? error;
     });
@@ -242,18 +243,26 @@ export class Device {
     if (this.failure) throw this.failure;
   }
 
-  private spread(kernel: Kernel, groups: number | readonly [number, number, number]): readonly [number, number, number] {
+  private spread(
+    kernel: Kernel,
+    groups: number | readonly [number, number, number],
+  ): readonly [number, number, number] {
     if (typeof groups !== 'number') return groups;
     const most = this.limits.maxComputeWorkgroupsPerDimension;
     if (groups <= most) return [groups, 1, 1];
     const y = Math.ceil(groups / most);
-    if (y > most) throw new ZebraError('memory', `kernel ${kernel.name}: ${groups} workgroups are more than the adapter can dispatch`);
+    if (y > most)
+      throw new ZebraError(
+        'memory',
+        `kernel ${kernel.name}: ${groups} workgroups are more than the adapter can dispatch`,
+      );
     return [most, y, 1];
   }
 
   /** Invocations of a workgroup of a kernel on this device, for its callers to count workgroups. */
   workgroupOf(kernel: Kernel, variant?: Partial<KernelVariant>): number {
-    if (typeof kernel.workgroup === 'number') return Math.min(kernel.workgroup, this.limits.maxComputeInvocationsPerWorkgroup);
+    if (typeof kernel.workgroup === 'number')
+      return Math.min(kernel.workgroup, this.limits.maxComputeInvocationsPerWorkgroup);
     if (kernel.workgroup) return kernel.workgroup(this.baseVariant(variant?.constants ?? {}));
     return 64;
   }
@@ -278,9 +287,13 @@ export class Device {
     const dtypeOf = new Map(present.map((name, index) => [name, dtypes[index] as DType]));
     for (const [name, dtype] of dtypeOf) {
       if (dtype === 'float16' && !this.info.float16) {
-        throw new ZebraError('dtype', `kernel ${kernel.name}: ${name} is float16, which this adapter can only store. cast() it to float32.`);
+        throw new ZebraError(
+          'dtype',
+          `kernel ${kernel.name}: ${name} is float16, which this adapter can only store. cast() it to float32.`,
+        );
       }
-      if (WGSL_TYPE[dtype] === undefined) throw new ZebraError('dtype', `kernel ${kernel.name}: ${name} has dtype ${dtype}`);
+      if (WGSL_TYPE[dtype] === undefined)
+        throw new ZebraError('dtype', `kernel ${kernel.name}: ${name} has dtype ${dtype}`);
     }
     const variant: KernelVariant = {
       ...this.baseVariant(constants),

@@ -1,7 +1,7 @@
 import type { Command } from './command.js';
-import { settle } from './settle.js';
 import { bindGroupFor, CommandWriter, PARAM_STRIDE } from './encoder.js';
 import type { BufferPool } from './pool.js';
+import { settle } from './settle.js';
 import type { StorageRange } from './storage.js';
 
 const MAX_PENDING = 512;
@@ -24,7 +24,10 @@ export class EagerQueue {
   constructor(device: GPUDevice, pool: BufferPool) {
     this.device = device;
     this.pool = pool;
-    this.uniform = device.createBuffer({ size: this.params.byteLength, usage: 0x40 /* UNIFORM */ | 0x08 /* COPY_DST */ });
+    this.uniform = device.createBuffer({
+      size: this.params.byteLength,
+      usage: 0x40 /* UNIFORM */ | 0x08 /* COPY_DST */,
+    });
   }
 
   run(command: Command): void {

@@ -25,8 +25,17 @@ const WAYS_OUT =
  */
 export async function openDevice(options: OpenDeviceOptions = {}): Promise<Device> {
   const adapter = await findAdapter(options);
-  if (!adapter) throw new ZebraError('device', `openDevice: no ${describeChoice(options.adapter)} WebGPU adapter was found. ${WAYS_OUT}`);
-  const wanted = ['shader-f16', 'subgroups', 'timestamp-query', 'chromium-experimental-subgroup-matrix'] as GPUFeatureName[];
+  if (!adapter)
+    throw new ZebraError(
+      'device',
+      `openDevice: no ${describeChoice(options.adapter)} WebGPU adapter was found. ${WAYS_OUT}`,
+    );
+  const wanted = [
+    'shader-f16',
+    'subgroups',
+    'timestamp-query',
+    'chromium-experimental-subgroup-matrix',
+  ] as GPUFeatureName[];
   const requiredFeatures = wanted.filter((feature) => adapter.features.has(feature));
   const requiredLimits: Record<string, number> = {};
   for (const name of RAISED_LIMITS) {
@@ -54,7 +63,10 @@ function describeChoice(choice: AdapterChoice = 'auto'): string {
 }
 
 function isSoftware(info: GPUAdapterInfo): boolean {
-  return info.isFallbackAdapter === true || /swiftshader|llvmpipe|lavapipe/i.test(`${info.architecture} ${info.description} ${info.device}`);
+  return (
+    info.isFallbackAdapter === true ||
+    /swiftshader|llvmpipe|lavapipe/i.test(`${info.architecture} ${info.description} ${info.device}`)
+  );
 }
 
 function describe(adapter: GPUAdapter, gpu: GPUDevice): DeviceInfo {

@@ -32,7 +32,13 @@ export class BufferPool implements StorageOwner {
   private doomed: GPUBuffer[] = [];
   private readonly device: GPUDevice;
   private readonly maxBufferSize: number;
-  readonly statistics: PoolStatistics = { liveBuffers: 0, liveBytes: 0, peakBytes: 0, pooledBuffers: 0, pooledBytes: 0 };
+  readonly statistics: PoolStatistics = {
+    liveBuffers: 0,
+    liveBytes: 0,
+    peakBytes: 0,
+    pooledBuffers: 0,
+    pooledBytes: 0,
+  };
 
   constructor(device: GPUDevice, maxBufferSize: number) {
     this.device = device;

@@ -20,4 +20,6 @@ export async function settle<T>(promise: Promise<T>): Promise<T> {
   return promise;
 }
 
-const napCell = new Int32Array(typeof SharedArrayBuffer === 'undefined' ? new ArrayBuffer(4) : new SharedArrayBuffer(4));
+const napCell = new Int32Array(
+  typeof SharedArrayBuffer === 'undefined' ? new ArrayBuffer(4) : new SharedArrayBuffer(4),
+);

@@ -53,7 +53,9 @@ async function unpack(archive: string): Promise<string> {
   const { homedir, tmpdir } = await import('node:os');
   const { brotliDecompressSync } = await import('node:zlib');
   const size = fs.statSync(archive).size;
-  const roots = [process.env['XDG_CACHE_HOME'], join(homedir(), '.cache'), tmpdir()].filter((root): root is string => Boolean(root));
+  const roots = [process.env['XDG_CACHE_HOME'], join(homedir(), '.cache'), tmpdir()].filter((root): root is string =>
+    Boolean(root),
+  );
   for (const root of roots) {
     const folder = join(root, 'zebra', `swiftshader-${size}`);
     if (FILES.every((name) => fs.existsSync(join(folder, name)))) return folder;
@@ -69,7 +71,9 @@ async function unpack(archive: string): Promise<string> {
       return folder;
     } catch (error) {
       if (root === roots[roots.length - 1]) {
-        throw new ZebraError('io', `SwiftShader could not be unpacked to ${folder}: ${(error as Error).message}`, { cause: error });
+        throw new ZebraError('io', `SwiftShader could not be unpacked to ${folder}: ${(error as Error).message}`, {
+          cause: error,
+        });
       }
     }
   }

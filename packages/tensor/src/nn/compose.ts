@@ -13,11 +13,17 @@ import { SequenceCache } from './sequence-cache.js';
  */
 export function composeLayers(base: LayeredCausalLM, sources: readonly LayeredCausalLM[]): LayeredCausalLM {
   if (sources.length !== base.layerCount) {
-    throw new ZebraError('argument', `composeLayers: expected ${base.layerCount} sources, one a layer, got ${sources.length}`);
+    throw new ZebraError(
+      'argument',
+      `composeLayers: expected ${base.layerCount} sources, one a layer, got ${sources.length}`,
+    );
   }
   sources.forEach((source, layer) => {
     if (source.hiddenSize !== base.hiddenSize || source.layerCount <= layer) {
-      throw new ZebraError('argument', `composeLayers: source ${layer} has hidden size ${source.hiddenSize} and ${source.layerCount} layers; the base ${base.hiddenSize} and ${base.layerCount}`);
+      throw new ZebraError(
+        'argument',
+        `composeLayers: source ${layer} has hidden size ${source.hiddenSize} and ${source.layerCount} layers; the base ${base.hiddenSize} and ${base.layerCount}`,
+      );
     }
   });
   return new ComposedModel(base, sources);
@@ -50,7 +56,8 @@ class ComposedModel implements LayeredCausalLM {
 
   namedParameters(): ReadonlyMap<string, Tensor> {
     const ofLayers = new Set<string>();
-    for (let layer = 0; layer < this.layerCount; layer++) for (const name of this.base.layerParameters(layer).keys()) ofLayers.add(name);
+    for (let layer = 0; layer < this.layerCount; layer++)
+      for (const name of this.base.layerParameters(layer).keys()) ofLayers.add(name);
     const all = new Map([...this.base.namedParameters()].filter(([name]) => !ofLayers.has(name)));
     this.sources.forEach((_, layer) => {
       for (const [name, parameter] of this.layerParameters(layer)) all.set(name, parameter);

@@ -1,8 +1,8 @@
 import { checkpoint } from '../core/checkpoint.js';
 import type { Tensor } from '../core/tensor.js';
+import { ZebraError } from '../errors.js';
 import type { ForwardOptions, LayeredCausalLM, LayerObservation, SequenceContext } from './causal-lm.js';
 import { SequenceCache } from './sequence-cache.js';
-import { ZebraError } from '../errors.js';
 
 /** The forward pass of any layered model, with cache, observation and checkpointing: what `CausalLM.forward` may be. */
 export function runLayers(model: LayeredCausalLM, ids: Tensor, options: ForwardOptions = {}): Tensor {
@@ -13,7 +13,10 @@ export function runLayers(model: LayeredCausalLM, ids: Tensor, options: ForwardO
     throw new ZebraError('argument', 'forward: this cache was not made by newCache() of a model of this library');
   }
   if (ids.shape[0] !== cache.batch) {
-    throw new ZebraError('shape', `forward: the cache holds ${cache.batch} rows, got ids of shape [${ids.shape.join(', ')}]`);
+    throw new ZebraError(
+      'shape',
+      `forward: the cache holds ${cache.batch} rows, got ids of shape [${ids.shape.join(', ')}]`,
+    );
   }
   return cache.pass(ids.shape[1] as number, segments, (context, states) => {
     let x = model.embed(ids);

@@ -46,7 +46,11 @@ export class SequenceCache implements Cache {
    * @param segments int32 [B, count] of the new tokens, where rows hold padding or several documents
    * @throws ZebraError `argument` when the tokens do not fit
    */
-  pass<T>(count: number, segments: Tensor | undefined, f: (context: CacheContext, states: readonly MixerState[]) => T): T {
+  pass<T>(
+    count: number,
+    segments: Tensor | undefined,
+    f: (context: CacheContext, states: readonly MixerState[]) => T,
+  ): T {
     if (!this.device.capturing && this.hostLength + count > this.capacity) {
       throw new ZebraError(
         'argument',

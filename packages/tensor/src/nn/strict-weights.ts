@@ -1,4 +1,4 @@
-import { sameShape, type Shape, showShape, type TensorSpec } from '../core/shape.js';
+import { type Shape, sameShape, showShape, type TensorSpec } from '../core/shape.js';
 import { ZebraError } from '../errors.js';
 
 /** Expected tensors by name. */
@@ -15,7 +15,8 @@ export function checkWeights(owner: string, expected: WeightSpecs, given: Readon
   for (const [name, shape] of expected) {
     const got = given.get(name);
     if (!got) problems.push(`missing ${name} ${showShape(shape)}`);
-    else if (!sameShape(got.shape, shape)) problems.push(`${name} has shape ${showShape(got.shape)}, expected ${showShape(shape)}`);
+    else if (!sameShape(got.shape, shape))
+      problems.push(`${name} has shape ${showShape(got.shape)}, expected ${showShape(shape)}`);
   }
   for (const name of given.keys()) if (!expected.has(name)) problems.push(`unexpected ${name}`);
   if (problems.length > 0) {

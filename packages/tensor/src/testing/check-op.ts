@@ -57,10 +57,14 @@ export async function checkOp<A>(device: Device, op: Op<A>, testCase: OpCase<A>,
     const upstream = expected.map((host, index) => (index === 0 ? normalValues(host.shape, random) : undefined));
     const wanted = op.reference.backward(hosts, testCase.attributes, upstream);
     checkNumerically(label, op, hosts, testCase.attributes, upstream, wanted, tolerance.numeric ?? 1e-6);
-    const gradients = upstream.map((host, index) => host && tensor(device, host.data, host.shape, { dtype: outputs[index]!.dtype }));
+    const gradients = upstream.map(
+      (host, index) => host && tensor(device, host.data, host.shape, { dtype: outputs[index]!.dtype }),
+    );
     const backward = op.backward;
     const needs = wanted.map((gradient) => gradient !== undefined);
-    const got = scope(() => [...backward({ device, inputs, outputs, gradients, attributes: testCase.attributes, needs })]);
+    const got = scope(() => [
+      ...backward({ device, inputs, outputs, gradients, attributes: testCase.attributes, needs }),
+    ]);
     await compareAll(label, 'gradient', got, wanted, tolerance.gradient);
     dispose([...gradients, ...got]);
   }
@@ -89,10 +93,13 @@ async function compareAll(
     const tensorGot = got[i];
     if (!tensorGot) throw new Error(`${label}: ${kind} ${i} is missing`);
     if (tensorGot.shape.join() !== want.shape.join()) {
-      throw new Error(`${label}: ${kind} ${i} has shape [${tensorGot.shape.join()}], the reference [${want.shape.join()}]`);
+      throw new Error(
+        `${label}: ${kind} ${i} has shape [${tensorGot.shape.join()}], the reference [${want.shape.join()}]`,
+      );
     }
     const error = relativeError(await tensorGot.read(), want.data);
-    if (!(error <= limit)) throw new Error(`${label}: ${kind} ${i} is off by ${error.toExponential(2)}, allowed ${limit}`);
+    if (!(error <= limit))
+      throw new Error(`${label}: ${kind} ${i} is off by ${error.toExponential(2)}, allowed ${limit}`);
   }
 }
 
@@ -132,7 +139,9 @@ function checkNumerically<A>(
     }
     const error = Math.abs(numeric - analytic) / Math.sqrt(scale);
     if (!(error <= limit)) {
-      throw new Error(`${label}: the reference's own gradient of input ${k} is off by ${error.toExponential(2)} from a central difference`);
+      throw new Error(
+        `${label}: the reference's own gradient of input ${k} is off by ${error.toExponential(2)} from a central difference`,
+      );
     }
   });
 }

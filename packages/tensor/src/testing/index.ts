@@ -1,4 +1,4 @@
 export { type CaseInput, checkOp, type OpCase, type Tolerance } from './check-op.js';
 export { relativeError } from './compare.js';
 export { normalValues, uniformSource } from './random-inputs.js';
-export { testDevice, type TestVariant } from './test-device.js';
+export { type TestVariant, testDevice } from './test-device.js';

@@ -10,7 +10,9 @@ import { type BroadcastPlan, MAX_DIMENSIONS, planBroadcast } from './broadcast.j
 import { scale, shift } from './unary.js';
 
 const INDICES = Array.from({ length: MAX_DIMENSIONS }, (_, d) => d);
-const STRIDE_PARAMS = Object.fromEntries(INDICES.flatMap((d) => [`n${d}`, `sa${d}`, `sb${d}`].map((name) => [name, 'u32'])));
+const STRIDE_PARAMS = Object.fromEntries(
+  INDICES.flatMap((d) => [`n${d}`, `sa${d}`, `sb${d}`].map((name) => [name, 'u32'])),
+);
 
 /** WGSL that turns the output index `i` into the operands' indices `ia` and `ib`. */
 const OPERAND_INDICES = `
@@ -86,7 +88,10 @@ function defineBinary(name: string, row: BinaryRow): Op<Record<never, never>> {
       backward: ([a, b], _attributes, [g]) =>
         [a!, b!].map((operand, k) => {
           const slopes = zip(name, a!, b!, row.slopes[k]!);
-          const full = hostTensor(slopes.shape, slopes.data.map((slope, i) => slope * g!.data[i]!));
+          const full = hostTensor(
+            slopes.shape,
+            slopes.data.map((slope, i) => slope * g!.data[i]!),
+          );
           return sumToReference(full, operand.shape);
         }),
     },
@@ -118,7 +123,8 @@ export const binaryOps = Object.fromEntries(
 const apply = (name: BinaryName, a: Tensor, b: Tensor): Tensor => binaryOps[name].apply([a, b], {})[0]!;
 
 /** a + b with NumPy's broadcasting; `b` may be a plain number. float16 with float32 gives float32. */
-export const add = (a: Tensor, b: Tensor | number): Tensor => (typeof b === 'number' ? shift(a, b) : apply('add', a, b));
+export const add = (a: Tensor, b: Tensor | number): Tensor =>
+  typeof b === 'number' ? shift(a, b) : apply('add', a, b);
 /** a − b with broadcasting; `b` may be a plain number. */
 export const subtract = (a: Tensor, b: Tensor | number): Tensor =>
   typeof b === 'number' ? shift(a, -b) : apply('subtract', a, b);

@@ -34,7 +34,10 @@ export function planBroadcast(operands: readonly Shape[]): BroadcastPlan | undef
     }
   }
   if (sizes.length > MAX_DIMENSIONS) return undefined;
-  const pad = (list: number[], value: number) => [...new Array<number>(MAX_DIMENSIONS - list.length).fill(value), ...list.reverse()];
+  const pad = (list: number[], value: number) => [
+    ...new Array<number>(MAX_DIMENSIONS - list.length).fill(value),
+    ...list.reverse(),
+  ];
   return { shape, sizes: pad(sizes, 1), strides: merged.map((list) => pad(list, 0)) };
 }
 

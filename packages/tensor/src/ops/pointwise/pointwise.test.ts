@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
+import { tensor } from '../../core/create.js';
 import { valueAndGradients } from '../../core/gradients.js';
 import { scope } from '../../core/scope.js';
-import { tensor } from '../../core/create.js';
 import { checkOp, testDevice } from '../../testing/index.js';
 import { sum } from '../reduce/index.js';
 import { add, binaryOps, multiply, unaryOps } from './index.js';
@@ -19,20 +19,27 @@ describe('unary pointwise operations', async () => {
     }
   });
 
-  it.each(['sigmoid', 'silu', 'softplus', 'tanh'] as const)('%s is stable at large and small arguments', async (name) => {
-    const at = [-80, -30, -15, -3.5, -1e-3, 0, 1e-3, 3.5, 15, 30, 80];
-    const input = { shape: [at.length], values: (i: number) => at[i]! };
-    await checkOp(device, unaryOps[name], { inputs: [input], attributes: { a: 0 } }, { ...TOLERANCE, numeric: 1e-4 });
-    const x = tensor(device, at);
-    const y = unaryOps[name].apply([x], { a: 0 })[0]!;
-    const expected = unaryOps[name].reference.forward([{ shape: [at.length], data: Float64Array.from(at) }], { a: 0 })[0]!;
-    // Element by element, because a norm hides the small ones. tanh and sigmoid carry exp's few ulp.
-    (await y.read()).forEach((value, i) => {
-      expect(Math.abs(value - expected.data[i]!), `at ${at[i]}`).toBeLessThanOrEqual(2e-5 * Math.abs(expected.data[i]!) + 1e-38);
-    });
-    x.dispose();
-    y.dispose();
-  });
+  it.each(['sigmoid', 'silu', 'softplus', 'tanh'] as const)(
+    '%s is stable at large and small arguments',
+    async (name) => {
+      const at = [-80, -30, -15, -3.5, -1e-3, 0, 1e-3, 3.5, 15, 30, 80];
+      const input = { shape: [at.length], values: (i: number) => at[i]! };
+      await checkOp(device, unaryOps[name], { inputs: [input], attributes: { a: 0 } }, { ...TOLERANCE, numeric: 1e-4 });
+      const x = tensor(device, at);
+      const y = unaryOps[name].apply([x], { a: 0 })[0]!;
+      const expected = unaryOps[name].reference.forward([{ shape: [at.length], data: Float64Array.from(at) }], {
+        a: 0,
+      })[0]!;
+      // Element by element, because a norm hides the small ones. tanh and sigmoid carry exp's few ulp.
+      (await y.read()).forEach((value, i) => {
+        expect(Math.abs(value - expected.data[i]!), `at ${at[i]}`).toBeLessThanOrEqual(
+          2e-5 * Math.abs(expected.data[i]!) + 1e-38,
+        );
+      });
+      x.dispose();
+      y.dispose();
+    },
+  );
 });
 
 describe('binary pointwise operations', async () => {
@@ -41,9 +48,15 @@ describe('binary pointwise operations', async () => {
     const shapes = [
       [[63], [63]],
       [[500, 3], [3]],
-      [[2, 1, 7], [3, 1]],
+      [
+        [2, 1, 7],
+        [3, 1],
+      ],
       [[1], [4, 5]],
-      [[2, 1, 3, 1], [1, 5, 1, 7]],
+      [
+        [2, 1, 3, 1],
+        [1, 5, 1, 7],
+      ],
     ];
     for (const [a, b] of shapes) {
       const inputs = [{ shape: a! }, { shape: b!, ...(op.name === 'divide' && { values: positive }) }];
@@ -53,7 +66,9 @@ describe('binary pointwise operations', async () => {
 
   it('refuses shapes that do not broadcast', () => {
     scope(() => {
-      expect(() => add(tensor(device, [1, 2, 3]), tensor(device, [1, 2]))).toThrow(/add: b must be broadcastable with \[3\], got \[2\]/);
+      expect(() => add(tensor(device, [1, 2, 3]), tensor(device, [1, 2]))).toThrow(
+        /add: b must be broadcastable with \[3\], got \[2\]/,
+      );
     });
   });
 });

@@ -23,8 +23,18 @@ export const UNARY = {
   absolute: { wgsl: 'abs(x)', derivative: 'sign(x)', value: Math.abs, slope: (x) => Math.sign(x) },
   sigmoid: { wgsl: SIGMOID, derivative: 'y * (1.0 - y)', value: sigmoid, slope: (_x, y) => y * (1 - y) },
   // Drivers' tanh overflows for large x and loses small x to cancellation.
-  tanh: { wgsl: 'select(tanh(clamp(x, -15.0, 15.0)), x * (1.0 - x * x * (0.33333334 - 0.13333334 * x * x)), abs(x) < 0.05)', derivative: '1.0 - y * y', value: Math.tanh, slope: (_x, y) => 1 - y * y },
-  relu: { wgsl: 'max(x, 0.0)', derivative: 'select(0.0, 1.0, x > 0.0)', value: (x) => Math.max(x, 0), slope: (x) => (x > 0 ? 1 : 0) },
+  tanh: {
+    wgsl: 'select(tanh(clamp(x, -15.0, 15.0)), x * (1.0 - x * x * (0.33333334 - 0.13333334 * x * x)), abs(x) < 0.05)',
+    derivative: '1.0 - y * y',
+    value: Math.tanh,
+    slope: (_x, y) => 1 - y * y,
+  },
+  relu: {
+    wgsl: 'max(x, 0.0)',
+    derivative: 'select(0.0, 1.0, x > 0.0)',
+    value: (x) => Math.max(x, 0),
+    slope: (x) => (x > 0 ? 1 : 0),
+  },
   silu: {
     wgsl: `x * ${SIGMOID}`,
     derivative: `(${SIGMOID}) * (1.0 + x - y)`,

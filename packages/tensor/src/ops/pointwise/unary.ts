@@ -1,9 +1,8 @@
-import { defineOp, type Op } from '../../core/define-op.js';
+import { allocateTensor, defineOp, type Op } from '../../core/define-op.js';
 import { isFloat } from '../../core/dtype.js';
 import { hostTensor } from '../../core/host.js';
 import { dtypeError } from '../../core/shape.js';
 import type { Tensor } from '../../core/tensor.js';
-import { allocateTensor } from '../../core/define-op.js';
 import { defineKernel, type Kernel, linearMain } from '../../device/kernel.js';
 import { UNARY, UNARY_HELPERS, type UnaryName, type UnaryRow } from './unary-table.js';
 
@@ -18,8 +17,7 @@ function forwardKernel(name: string, row: UnaryRow): Kernel {
     name: `unary_${name}`,
     bindings: { x_in: 'read', y_out: 'write' },
     params: { count: 'u32', a: 'f32' },
-    source: () =>
-      UNARY_HELPERS + linearMain('p.count', `  let x = f32(x_in[i]);\n  y_out[i] = y_out_t(${row.wgsl});`),
+    source: () => UNARY_HELPERS + linearMain('p.count', `  let x = f32(x_in[i]);\n  y_out[i] = y_out_t(${row.wgsl});`),
   });
 }
 
@@ -31,7 +29,10 @@ function backwardKernel(name: string, row: UnaryRow): Kernel {
     // x and y are both bound for every row, so that one layout serves the table; unused loads are dropped by the compiler.
     source: () =>
       UNARY_HELPERS +
-      linearMain('p.count', `  let x = f32(x_in[i]);\n  let y = f32(y_in[i]);\n  d[i] = d_t(f32(g[i]) * (${row.derivative}));`),
+      linearMain(
+        'p.count',
+        `  let x = f32(x_in[i]);\n  let y = f32(y_in[i]);\n  d[i] = d_t(f32(g[i]) * (${row.derivative}));`,
+      ),
   });
 }
 
@@ -61,9 +62,17 @@ function defineUnary(name: string, row: UnaryRow): Op<UnaryAttributes> {
       return [d];
     },
     reference: {
-      forward: ([x], { a }) => [hostTensor(x!.shape, x!.data.map((v) => row.value(v, a)))],
+      forward: ([x], { a }) => [
+        hostTensor(
+          x!.shape,
+          x!.data.map((v) => row.value(v, a)),
+        ),
+      ],
       backward: ([x], { a }, [g]) => [
-        hostTensor(x!.shape, x!.data.map((v, i) => g!.data[i]! * row.slope(v, row.value(v, a), a))),
+        hostTensor(
+          x!.shape,
+          x!.data.map((v, i) => g!.data[i]! * row.slope(v, row.value(v, a), a)),
+        ),
       ],
     },
   });
@@ -74,7 +83,10 @@ export const unaryOps = Object.fromEntries(
   Object.entries(UNARY).map(([name, row]) => [name, defineUnary(name, row)]),
 ) as Record<UnaryName, Op<UnaryAttributes>>;
 
-const run = (name: UnaryName) => (x: Tensor): Tensor => unaryOps[name].apply([x], { a: 0 })[0]!;
+const run =
+  (name: UnaryName) =>
+  (x: Tensor): Tensor =>
+    unaryOps[name].apply([x], { a: 0 })[0]!;
 
 /** −x, elementwise; any float dtype, any shape. */
 export const negate = run('negate');

@@ -2,8 +2,8 @@ import { allocateTensor } from '../../core/define-op.js';
 import type { Shape, TensorSpec } from '../../core/shape.js';
 import type { Tensor } from '../../core/tensor.js';
 import { defineKernel, linearMain } from '../../device/kernel.js';
-import { MAX_DIMENSIONS, planBroadcast } from '../pointwise/broadcast.js';
 import { ZebraError } from '../../errors.js';
+import { MAX_DIMENSIONS, planBroadcast } from '../pointwise/broadcast.js';
 
 const DIMENSIONS = Array.from({ length: MAX_DIMENSIONS }, (_, d) => d);
 
@@ -30,13 +30,21 @@ const expandKernel = defineKernel({
   bindings: { x: 'read', y: 'write' },
   params: {
     count: 'u32',
-    ...(Object.fromEntries(DIMENSIONS.flatMap((d) => [[`n${d}`, 'u32'], [`s${d}`, 'u32']])) as Record<string, 'u32'>),
+    ...(Object.fromEntries(
+      DIMENSIONS.flatMap((d) => [
+        [`n${d}`, 'u32'],
+        [`s${d}`, 'u32'],
+      ]),
+    ) as Record<string, 'u32'>),
   },
   source: () =>
     linearMain(
       'p.count',
       `  var rest = i; var at = 0u;
-${[...DIMENSIONS].reverse().map((d) => `  { let c = rest % p.n${d}; rest /= p.n${d}; at += c * p.s${d}; }`).join('\n')}
+${[...DIMENSIONS]
+  .reverse()
+  .map((d) => `  { let c = rest % p.n${d}; rest /= p.n${d}; at += c * p.s${d}; }`)
+  .join('\n')}
   y[i] = y_t(x[at]);`,
     ),
 });

@@ -10,7 +10,15 @@ export type Combine = 'sum' | 'max';
 const PIECE = 256;
 
 /** Reduces the middle of [outer, n, inner] into `y` of [outer, inner], scaled by `factor`. Deterministic. */
-export function reduceInto(x: Tensor, y: Tensor, outer: number, n: number, inner: number, combine: Combine, factor = 1): void {
+export function reduceInto(
+  x: Tensor,
+  y: Tensor,
+  outer: number,
+  n: number,
+  inner: number,
+  combine: Combine,
+  factor = 1,
+): void {
   if (n <= PIECE) return launch(x, y, outer, n, inner, combine, factor, n);
   scope(() => {
     const pieces = Math.ceil(n / PIECE);
@@ -20,7 +28,16 @@ export function reduceInto(x: Tensor, y: Tensor, outer: number, n: number, inner
   });
 }
 
-function launch(x: Tensor, y: Tensor, outer: number, n: number, inner: number, combine: Combine, factor: number, piece: number): void {
+function launch(
+  x: Tensor,
+  y: Tensor,
+  outer: number,
+  n: number,
+  inner: number,
+  combine: Combine,
+  factor: number,
+  piece: number,
+): void {
   const pieces = Math.ceil(n / piece);
   const count = outer * pieces * inner;
   x.device.dispatch(reduceKernel, {

@@ -55,14 +55,21 @@ export const sumOp = defineOp<SumAttributes>({
     backward([x], { start, end }, [g]) {
       const inner = elementCount(x!.shape.slice(end));
       const n = elementCount(x!.shape.slice(start, end));
-      return [hostTensor(x!.shape, x!.data.map((_, i) => g!.data[Math.floor(i / (inner * n)) * inner + (i % inner)]!))];
+      return [
+        hostTensor(
+          x!.shape,
+          x!.data.map((_, i) => g!.data[Math.floor(i / (inner * n)) * inner + (i % inner)]!),
+        ),
+      ];
     },
   },
 });
 
 function attributesOf(name: string, x: Tensor, options: ReduceOptions): SumAttributes {
   const rank = x.shape.length;
-  const axes = (options.axes ?? x.shape.map((_, d) => d)).map((axis) => (axis < 0 ? axis + rank : axis)).sort((a, b) => a - b);
+  const axes = (options.axes ?? x.shape.map((_, d) => d))
+    .map((axis) => (axis < 0 ? axis + rank : axis))
+    .sort((a, b) => a - b);
   const start = axes[0] ?? 0;
   const neighbours = axes.length > 0 && axes.every((axis, k) => axis === start + k && axis < rank && axis >= 0);
   if (!neighbours) shapeError(name, 'axes', `distinct neighbouring dimensions of ${rank}`, `[${axes.join(', ')}]`);

@@ -1,6 +1,6 @@
 import { allocateTensor } from '../../core/define-op.js';
 import { type HostTensor, hostTensor } from '../../core/host.js';
-import { elementCount, sameShape, type Shape } from '../../core/shape.js';
+import { elementCount, type Shape, sameShape } from '../../core/shape.js';
 import type { Tensor } from '../../core/tensor.js';
 import { reduceInto } from './reduce-kernel.js';
 
