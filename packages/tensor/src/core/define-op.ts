@@ -80,7 +80,12 @@ function applyOp<A>(op: OpDefinition<A>, inputs: OpInputs, attributes: A): Tenso
   const specs = op.shape(inputs, attributes);
   const tape = currentTape();
   const outputs = op.forward ? specs.map((spec) => allocateTensor(device, spec)) : [inputs[0]!.view(specs[0]!)];
-  withTape(undefined, () => scope(() => op.forward?.({ device, inputs, outputs, attributes })));
+  try {
+    withTape(undefined, () => scope(() => op.forward?.({ device, inputs, outputs, attributes })));
+  } catch (error) {
+    for (const output of outputs) output.dispose();
+    throw error;
+  }
   if (tape?.tracks(inputs)) recordOp(op, device, inputs, outputs, attributes);
   return outputs;
 }

@@ -26,8 +26,8 @@ export function leaveScope(tensor: Tensor): void {
 export function visitTensors(value: unknown, visit: (tensor: Tensor) => void, seen = new Set<unknown>()): void {
   if (typeof value !== 'object' || value === null || seen.has(value)) return;
   seen.add(value);
-  if ('storage' in value && 'dtype' in value && 'shape' in value) return visit(value as Tensor);
-  if (Array.isArray(value) || value instanceof Set) for (const item of value) visitTensors(item, visit, seen);
+  if ('storage' in value && 'dtype' in value && 'shape' in value) visit(value as Tensor);
+  else if (Array.isArray(value) || value instanceof Set) for (const item of value) visitTensors(item, visit, seen);
   else if (value instanceof Map) for (const item of value.values()) visitTensors(item, visit, seen);
   else if (Object.getPrototypeOf(value) === Object.prototype || Object.getPrototypeOf(value) === null) {
     for (const item of Object.values(value)) visitTensors(item, visit, seen);

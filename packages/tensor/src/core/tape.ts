@@ -77,11 +77,14 @@ export class Tape {
     const incoming = scope(() => [
       ...node.backward(outgoing, needs, (id, gradient) => extras.push([id, keep(gradient)])),
     ]);
-    incoming.forEach((gradient, index) => {
+    for (const [index, gradient] of incoming.entries()) {
       const input = node.inputs[index];
-      if (!gradient) return;
+      if (!gradient) continue;
       keep(gradient);
-      if (!input || !needs[index]) return gradient.dispose();
+      if (!input || !needs[index]) {
+        gradient.dispose();
+        continue;
+      }
       if (!sameShape(gradient.shape, input.shape)) {
         throw new ZebraError(
           'shape',
@@ -91,7 +94,7 @@ export class Tape {
       // A backward may hand on one tensor for two inputs, or the incoming gradient itself: count each use.
       const shared = outgoing.includes(gradient) || incoming.indexOf(gradient) !== index;
       add(input.id, shared ? keep(gradient.alias()) : gradient);
-    });
+    }
     for (const [id, gradient] of extras) add(id, gradient);
   }
 

@@ -30,7 +30,7 @@ export function planBroadcast(operands: readonly Shape[]): BroadcastPlan | undef
     if (merges) sizes[last]! *= size;
     else {
       sizes.push(size);
-      strides.forEach((s, k) => merged[k]!.push(s[d]!));
+      for (const [k, s] of strides.entries()) merged[k]!.push(s[d]!);
     }
   }
   if (sizes.length > MAX_DIMENSIONS) return undefined;

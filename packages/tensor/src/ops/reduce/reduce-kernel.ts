@@ -19,7 +19,10 @@ export function reduceInto(
   combine: Combine,
   factor = 1,
 ): void {
-  if (n <= PIECE) return launch(x, y, outer, n, inner, combine, factor, n);
+  if (n <= PIECE) {
+    launch(x, y, outer, n, inner, combine, factor, n);
+    return;
+  }
   scope(() => {
     const pieces = Math.ceil(n / PIECE);
     const partial = allocateTensor(x.device, { shape: [outer, pieces, inner], dtype: 'float32' });
