@@ -4,7 +4,8 @@ import { fromFloat32, toFloat32 } from './convert.js';
 import { dtypes, type SafetensorsDtype } from './dtypes.js';
 import { failure } from './test-files.js';
 
-const bytesOf = (array: ArrayBufferView): Uint8Array => new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
+const bytesOf = (array: ArrayBufferView): Uint8Array =>
+  new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
 
 describe('toFloat32', () => {
   const cases: [SafetensorsDtype, ArrayBufferView, number[]][] = [

@@ -1,7 +1,7 @@
-import { hostIsLittleEndian, swapBytes, toHostOrder, toLittleEndian } from "./byte-order.js";
-import { dtypeBytes, type SafetensorsDtype } from "./dtypes.js";
-import { SafetensorsError } from "./errors.js";
-import { bfloat16ToFloat32, float16ToFloat32, float32ToBfloat16, float32ToFloat16 } from "./half.js";
+import { hostIsLittleEndian, swapBytes, toHostOrder, toLittleEndian } from './byte-order.js';
+import { dtypeBytes, type SafetensorsDtype } from './dtypes.js';
+import { SafetensorsError } from './errors.js';
+import { bfloat16ToFloat32, float16ToFloat32, float32ToBfloat16, float32ToFloat16 } from './half.js';
 
 /**
  * Little-endian tensor data as float32.
@@ -16,7 +16,7 @@ import { bfloat16ToFloat32, float16ToFloat32, float32ToBfloat16, float32ToFloat1
 export function toFloat32(bytes: Uint8Array, dtype: SafetensorsDtype): Float32Array {
   const size = dtypeBytes(dtype);
   if (bytes.length % size !== 0) {
-    throw new SafetensorsError("data_length", {
+    throw new SafetensorsError('data_length', {
       problem: `toFloat32: the data isn't a whole number of ${dtype} elements`,
       expected: `a multiple of ${size} bytes`,
       got: `${bytes.length} bytes`,
@@ -25,33 +25,33 @@ export function toFloat32(bytes: Uint8Array, dtype: SafetensorsDtype): Float32Ar
   const { buffer, byteOffset, length } = toHostOrder(bytes, size);
   const count = length / size;
   switch (dtype) {
-    case "F32":
+    case 'F32':
       return new Float32Array(buffer, byteOffset, count);
-    case "F16":
+    case 'F16':
       return float16ToFloat32(new Uint16Array(buffer, byteOffset, count));
-    case "BF16":
+    case 'BF16':
       return bfloat16ToFloat32(new Uint16Array(buffer, byteOffset, count));
-    case "F64":
+    case 'F64':
       return new Float32Array(new Float64Array(buffer, byteOffset, count));
-    case "I64":
-    case "U64":
-      return wideIntegersToFloat32(new Uint32Array(buffer, byteOffset, 2 * count), dtype === "I64");
-    case "I32":
+    case 'I64':
+    case 'U64':
+      return wideIntegersToFloat32(new Uint32Array(buffer, byteOffset, 2 * count), dtype === 'I64');
+    case 'I32':
       return new Float32Array(new Int32Array(buffer, byteOffset, count));
-    case "U32":
+    case 'U32':
       return new Float32Array(new Uint32Array(buffer, byteOffset, count));
-    case "I16":
+    case 'I16':
       return new Float32Array(new Int16Array(buffer, byteOffset, count));
-    case "U16":
+    case 'U16':
       return new Float32Array(new Uint16Array(buffer, byteOffset, count));
-    case "I8":
+    case 'I8':
       return new Float32Array(new Int8Array(buffer, byteOffset, count));
-    case "U8":
+    case 'U8':
       return new Float32Array(bytes);
-    case "BOOL":
+    case 'BOOL':
       return Float32Array.from(bytes, (value) => (value === 0 ? 0 : 1));
     default:
-      throw noConversion("toFloat32", dtype);
+      throw noConversion('toFloat32', dtype);
   }
 }
 
@@ -68,13 +68,13 @@ export function toFloat32(bytes: Uint8Array, dtype: SafetensorsDtype): Float32Ar
 export function fromFloat32(values: Float32Array, dtype: SafetensorsDtype): Uint8Array {
   const size = dtypeBytes(dtype);
   switch (dtype) {
-    case "F32":
+    case 'F32':
       return toLittleEndian(values, size);
-    case "F16":
+    case 'F16':
       return toLittleEndian(float32ToFloat16(values), size);
-    case "BF16":
+    case 'BF16':
       return toLittleEndian(float32ToBfloat16(values), size);
-    case "F64":
+    case 'F64':
       return toLittleEndian(new Float64Array(values), size);
     default:
       return integersFromFloat32(values, dtype, size);
@@ -97,27 +97,27 @@ const ranges: Partial<Record<SafetensorsDtype, readonly [low: number, high: numb
 
 function integersFromFloat32(values: Float32Array, dtype: SafetensorsDtype, size: number): Uint8Array {
   const range = ranges[dtype];
-  if (range === undefined) throw noConversion("fromFloat32", dtype);
+  if (range === undefined) throw noConversion('fromFloat32', dtype);
   const [low, high] = range;
   for (let i = 0; i < values.length; i++) {
     const value = values[i] as number;
     if (value >= low && value <= high && Number.isInteger(value)) continue;
-    throw new SafetensorsError("value", {
+    throw new SafetensorsError('value', {
       problem: `fromFloat32: element ${i} has no exact ${dtype} value`,
       expected: `an integer from ${low} to ${high}`,
       got: String(value),
-      fix: "Round and clamp first, or write a floating-point dtype",
+      fix: 'Round and clamp first, or write a floating-point dtype',
     });
   }
   const out = new Uint8Array(values.length * size);
   const { buffer } = out;
-  if (dtype === "I8") new Int8Array(buffer).set(values);
-  else if (dtype === "I16") new Int16Array(buffer).set(values);
-  else if (dtype === "U16") new Uint16Array(buffer).set(values);
-  else if (dtype === "I32") new Int32Array(buffer).set(values);
-  else if (dtype === "U32") new Uint32Array(buffer).set(values);
-  else if (dtype === "I64") new BigInt64Array(buffer).set(Array.from(values, BigInt));
-  else if (dtype === "U64") new BigUint64Array(buffer).set(Array.from(values, BigInt));
+  if (dtype === 'I8') new Int8Array(buffer).set(values);
+  else if (dtype === 'I16') new Int16Array(buffer).set(values);
+  else if (dtype === 'U16') new Uint16Array(buffer).set(values);
+  else if (dtype === 'I32') new Int32Array(buffer).set(values);
+  else if (dtype === 'U32') new Uint32Array(buffer).set(values);
+  else if (dtype === 'I64') new BigInt64Array(buffer).set(Array.from(values, BigInt));
+  else if (dtype === 'U64') new BigUint64Array(buffer).set(Array.from(values, BigInt));
   else out.set(values);
   return hostIsLittleEndian || size === 1 ? out : swapBytes(out, size);
 }
@@ -143,8 +143,8 @@ function wideIntegersToFloat32(words: Uint32Array, signed: boolean): Float32Arra
 }
 
 function noConversion(operation: string, dtype: SafetensorsDtype): SafetensorsError {
-  return new SafetensorsError("dtype", {
+  return new SafetensorsError('dtype', {
     problem: `${operation}: there is no conversion for dtype ${dtype}`,
-    fix: "Read or write its bytes as they are",
+    fix: 'Read or write its bytes as they are',
   });
 }

@@ -1,4 +1,4 @@
-import { SafetensorsError, show } from "./errors.js";
+import { SafetensorsError, show } from './errors.js';
 
 /**
  * Bytes per element of each dtype, in the order by which the reference library
@@ -36,15 +36,15 @@ const ranks: ReadonlyMap<string, number> = new Map(dtypes.map((dtype, rank) => [
 
 /** Whether a string from outside names a dtype. */
 export function isDtype(value: unknown): value is SafetensorsDtype {
-  return typeof value === "string" && ranks.has(value);
+  return typeof value === 'string' && ranks.has(value);
 }
 
 /** Bytes per element. Throws `SafetensorsError` ("dtype") for an unknown one. */
 export function dtypeBytes(dtype: SafetensorsDtype): number {
   if (!isDtype(dtype)) {
-    throw new SafetensorsError("dtype", {
-      problem: "unknown dtype",
-      expected: `one of ${dtypes.join(", ")}`,
+    throw new SafetensorsError('dtype', {
+      problem: 'unknown dtype',
+      expected: `one of ${dtypes.join(', ')}`,
       got: show(dtype),
     });
   }

@@ -1,49 +1,49 @@
 /** What went wrong, as a stable word that programs may switch on. */
 export type SafetensorsErrorCode =
   /** The file ends before its header, or before the data its header promises. */
-  | "truncated"
+  | 'truncated'
   /** The declared header length is above the limit (100 MB unless told otherwise). */
-  | "header_too_large"
+  | 'header_too_large'
   /** The header isn't UTF-8 JSON of the documented form. */
-  | "invalid_header"
+  | 'invalid_header'
   /** `data_offsets` are missing, reversed, not integers, outside the data, or contradict dtype × shape. */
-  | "bad_offsets"
+  | 'bad_offsets'
   /** Two tensors claim the same bytes. */
-  | "overlap"
+  | 'overlap'
   /** Some bytes of the data belong to no tensor. */
-  | "hole"
+  | 'hole'
   /** A dtype is unknown, or the operation doesn't support it. */
-  | "dtype"
+  | 'dtype'
   /** A shape is missing, negative, fractional, or too large to address. */
-  | "shape"
+  | 'shape'
   /** A name occurs twice: in a header, in an index, between shards, or among the tensors to write. */
-  | "duplicate"
+  | 'duplicate'
   /** No tensor of that name. */
-  | "missing_tensor"
+  | 'missing_tensor'
   /** A shard that the index names isn't there. */
-  | "missing_shard"
+  | 'missing_shard'
   /** A shard holds a tensor that the index doesn't list. */
-  | "unlisted_tensor"
+  | 'unlisted_tensor'
   /** A file name in an index, or the link it stands for, leaves the folder. */
-  | "shard_path"
+  | 'shard_path'
   /** `model.safetensors.index.json` isn't of the documented form, or several kinds of problem came together. */
-  | "invalid_index"
+  | 'invalid_index'
   /** More bytes than this JavaScript engine can hold in one array, or than an option allows. */
-  | "limit"
+  | 'limit'
   /** The data given for a tensor has another length than its dtype and shape say. */
-  | "data_length"
+  | 'data_length'
   /** A number that the target dtype can't hold (300 as U8, 0.5 as I32). */
-  | "value"
+  | 'value'
   /** The file or folder doesn't exist. */
-  | "not_found"
+  | 'not_found'
   /** The disk or quota is full; the file that was there before is untouched. */
-  | "disk_full"
+  | 'disk_full'
   /** Any other failure of the file system; `cause` holds it. */
-  | "io"
+  | 'io'
   /** The file was closed before this use. */
-  | "closed"
+  | 'closed'
   /** An argument isn't usable; the message says which. */
-  | "argument";
+  | 'argument';
 
 /** The parts from which an error's message is made. */
 export interface SafetensorsErrorParts {
@@ -62,7 +62,7 @@ export interface SafetensorsErrorParts {
   problems?: readonly SafetensorsError[] | undefined;
 }
 
-const brand = Symbol.for("@zebra/tensor/SafetensorsError");
+const brand = Symbol.for('@zebra/tensor/SafetensorsError');
 
 /**
  * Every failure of this module. `message` says the file, the tensor, what was
@@ -79,7 +79,7 @@ export class SafetensorsError extends Error {
 
   constructor(code: SafetensorsErrorCode, parts: SafetensorsErrorParts) {
     super(composeMessage(parts), parts.cause === undefined ? undefined : { cause: parts.cause });
-    this.name = "SafetensorsError";
+    this.name = 'SafetensorsError';
     this.code = code;
     this.file = parts.file;
     this.tensor = parts.tensor;
@@ -94,29 +94,29 @@ export class SafetensorsError extends Error {
    * errors of a second installed copy of this package.
    */
   static is(error: unknown): error is SafetensorsError {
-    return typeof error === "object" && error !== null && (error as Record<symbol, unknown>)[brand] === true;
+    return typeof error === 'object' && error !== null && (error as Record<symbol, unknown>)[brand] === true;
   }
 }
 
 function composeMessage(parts: SafetensorsErrorParts): string {
   const where = [parts.file, parts.tensor === undefined ? undefined : `tensor ${show(parts.tensor)}`]
     .filter((part) => part !== undefined)
-    .join(": ");
-  let message = `safetensors: ${where === "" ? "" : `${where}: `}${parts.problem}`;
+    .join(': ');
+  let message = `safetensors: ${where === '' ? '' : `${where}: `}${parts.problem}`;
   const facts = [
     parts.expected === undefined ? undefined : `expected ${parts.expected}`,
     parts.got === undefined ? undefined : `got ${parts.got}`,
   ].filter((fact) => fact !== undefined);
-  if (facts.length > 0) message += ` (${facts.join(", ")})`;
-  message += ".";
+  if (facts.length > 0) message += ` (${facts.join(', ')})`;
+  message += '.';
   if (parts.fix !== undefined) message += ` ${parts.fix}.`;
-  for (const problem of parts.problems ?? []) message += `\n  - ${problem.message.replace(/^safetensors: /, "")}`;
+  for (const problem of parts.problems ?? []) message += `\n  - ${problem.message.replace(/^safetensors: /, '')}`;
   return message;
 }
 
 /** A value quoted for a message: JSON, cut to a readable length, since names come from untrusted files. */
 export function show(value: unknown): string {
-  const text = typeof value === "string" ? value : String(value);
+  const text = typeof value === 'string' ? value : String(value);
   const cut = text.length > 120 ? `${text.slice(0, 120)}…` : text;
   return JSON.stringify(cut);
 }
@@ -136,23 +136,23 @@ export function throwProblems(
 export function fromSystemError(error: unknown, file: string, doing: string): SafetensorsError {
   if (SafetensorsError.is(error)) return error;
   const code = (error as { code?: unknown } | null)?.code;
-  if (code === "ENOENT") {
-    return new SafetensorsError("not_found", {
+  if (code === 'ENOENT') {
+    return new SafetensorsError('not_found', {
       problem: `${doing} failed, there is no such file or folder`,
       file,
-      fix: "Check the path",
+      fix: 'Check the path',
       cause: error,
     });
   }
-  if (code === "ENOSPC" || code === "EDQUOT") {
-    return new SafetensorsError("disk_full", {
+  if (code === 'ENOSPC' || code === 'EDQUOT') {
+    return new SafetensorsError('disk_full', {
       problem: `${doing} failed, the disk or quota is full`,
       file,
-      fix: "Free some space and write again; what was saved there before is unchanged",
+      fix: 'Free some space and write again; what was saved there before is unchanged',
       cause: error,
     });
   }
-  return new SafetensorsError("io", {
+  return new SafetensorsError('io', {
     problem: `${doing} failed: ${error instanceof Error ? error.message : String(error)}`,
     file,
     cause: error,

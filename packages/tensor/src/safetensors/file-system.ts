@@ -1,3 +1,5 @@
+import { nodeFs } from './node-modules.js';
+
 /** A file being written. */
 export interface WriterHandle {
   /** Writes some of `bytes` at the current end and says how many. */
@@ -25,10 +27,10 @@ export interface WriterFileSystem {
 
 /** The local disk, through `node:fs`. */
 export async function nodeFileSystem(): Promise<WriterFileSystem> {
-  const { mkdir, open, readdir, rename, stat, unlink } = await import("node:fs/promises");
+  const { mkdir, open, readdir, rename, stat, unlink } = await nodeFs();
   return {
     async create(path) {
-      const handle = await open(path, "wx");
+      const handle = await open(path, 'wx');
       return {
         write: async (bytes) => (await handle.write(bytes)).bytesWritten,
         sync: () => handle.sync(),
@@ -41,14 +43,14 @@ export async function nodeFileSystem(): Promise<WriterFileSystem> {
     list: (folder) => readdir(folder),
     modified: async (path) => (await stat(path)).mtimeMs,
     async syncFolder(path) {
-      let handle;
+      let handle: Awaited<ReturnType<typeof open>> | undefined;
       try {
-        handle = await open(path, "r");
+        handle = await open(path, 'r');
         await handle.sync();
       } catch (error) {
         // Windows and some network file systems can't sync a folder; the rename is as safe there as it gets.
-        const code = (error as { code?: string }).code ?? "";
-        if (!["EISDIR", "EPERM", "EACCES", "EINVAL", "ENOTSUP", "EBADF"].includes(code)) throw error;
+        const code = (error as { code?: string }).code ?? '';
+        if (!['EISDIR', 'EPERM', 'EACCES', 'EINVAL', 'ENOTSUP', 'EBADF'].includes(code)) throw error;
       } finally {
         await handle?.close();
       }

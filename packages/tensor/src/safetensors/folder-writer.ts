@@ -1,11 +1,12 @@
-import { fromSystemError, SafetensorsError } from "./errors.js";
-import { nodeFileSystem, type WriterFileSystem } from "./file-system.js";
-import { indexFileName, readIndexText, singleFileName } from "./folder.js";
-import { compareCodePoints, planLayout } from "./layout.js";
-import { PendingFile, sweepTemporaryFiles } from "./pending-file.js";
-import { parseShardIndex } from "./shard-index.js";
-import { checkTensors, type SizedTensor, type TensorInput } from "./tensor-input.js";
-import { syncFolder, writeLayout, type WriteOptions } from "./writer.js";
+import { fromSystemError, SafetensorsError } from './errors.js';
+import { nodeFileSystem, type WriterFileSystem } from './file-system.js';
+import { indexFileName, readIndexText, singleFileName } from './folder.js';
+import { compareCodePoints, planLayout } from './layout.js';
+import { nodePath } from './node-modules.js';
+import { PendingFile, sweepTemporaryFiles } from './pending-file.js';
+import { parseShardIndex } from './shard-index.js';
+import { checkTensors, type SizedTensor, type TensorInput } from './tensor-input.js';
+import { syncFolder, type WriteOptions, writeLayout } from './writer.js';
 
 /** Options of `writeSafetensorsFolder`. */
 export interface WriteFolderOptions extends WriteOptions {
@@ -48,14 +49,14 @@ export async function writeSafetensorsFolder(
 ): Promise<WrittenFolder> {
   const { maxShardBytes = 5_000_000_000 } = options;
   if (!(maxShardBytes > 0)) {
-    throw new SafetensorsError("argument", {
+    throw new SafetensorsError('argument', {
       problem: "writeSafetensorsFolder: maxShardBytes isn't usable",
       file: folder,
-      expected: "a positive number of bytes",
+      expected: 'a positive number of bytes',
       got: String(maxShardBytes),
     });
   }
-  const { join } = await import("node:path");
+  const { join } = await nodePath();
   const fs = options.fileSystem ?? (await nodeFileSystem());
   const groups = splitIntoShards(checkTensors(tensors, folder), maxShardBytes);
   const before = await prepareFolder(folder, fs);
@@ -110,7 +111,7 @@ export async function writeSafetensorsFolder(
     try {
       await fs.unlink(join(folder, singleFileName));
     } catch (error) {
-      throw fromSystemError(error, join(folder, singleFileName), "removing the old model, which hides the new shards,");
+      throw fromSystemError(error, join(folder, singleFileName), 'removing the old model, which hides the new shards,');
     }
     await syncFolder(folder, fs);
   }
@@ -145,7 +146,7 @@ async function prepareFolder(folder: string, fs: WriterFileSystem): Promise<Set<
     await sweepTemporaryFiles(folder, fs, (name) => modelFile.test(name));
     return new Set(await fs.list(folder));
   } catch (error) {
-    throw fromSystemError(error, folder, "preparing the folder");
+    throw fromSystemError(error, folder, 'preparing the folder');
   }
 }
 
@@ -153,8 +154,8 @@ async function prepareFolder(folder: string, fs: WriterFileSystem): Promise<Set<
 function freeShardNames(count: number, taken: ReadonlySet<string>): string[] {
   const used = new Set([...taken].map((name) => name.toLowerCase()));
   for (let generation = 0; ; generation++) {
-    const prefix = generation === 0 ? "model" : `model-g${generation}`;
-    const pad = (number: number): string => String(number).padStart(5, "0");
+    const prefix = generation === 0 ? 'model' : `model-g${generation}`;
+    const pad = (number: number): string => String(number).padStart(5, '0');
     const names = Array.from({ length: count }, (_, i) => `${prefix}-${pad(i + 1)}-of-${pad(count)}.safetensors`);
     if (!names.some((name) => used.has(name))) return names;
   }
@@ -163,7 +164,7 @@ function freeShardNames(count: number, taken: ReadonlySet<string>): string[] {
 /** The present model's shards that are safe to remove once it is replaced: plain shard names in its index. */
 async function shardsOfOldIndex(folder: string, before: ReadonlySet<string>): Promise<string[]> {
   if (!before.has(indexFileName)) return [];
-  const { join } = await import("node:path");
+  const { join } = await nodePath();
   try {
     const path = join(folder, indexFileName);
     const { shards } = parseShardIndex(await readIndexText(path, path), path);
@@ -181,6 +182,6 @@ function encodeIndex(groups: readonly SizedTensor[][], names: readonly string[])
   entries.sort(([a], [b]) => compareCodePoints(a, b));
   const lines = entries.map(([name, shard]) => `    ${JSON.stringify(name)}: ${JSON.stringify(shard)}`);
   return new TextEncoder().encode(
-    `{\n  "metadata": {\n    "total_size": ${totalSize}\n  },\n  "weight_map": {\n${lines.join(",\n")}\n  }\n}\n`,
+    `{\n  "metadata": {\n    "total_size": ${totalSize}\n  },\n  "weight_map": {\n${lines.join(',\n')}\n  }\n}\n`,
   );
 }

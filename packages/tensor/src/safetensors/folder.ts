@@ -1,13 +1,14 @@
-import { fromSystemError, SafetensorsError, show } from "./errors.js";
-import { nodeFileSource } from "./node-file.js";
-import { SafetensorsFile, type TensorReader } from "./reader.js";
-import { parseShardIndex } from "./shard-index.js";
-import { ShardedSafetensors } from "./sharded.js";
+import { fromSystemError, SafetensorsError, show } from './errors.js';
+import { nodeFileSource } from './node-file.js';
+import { nodeFs, nodePath } from './node-modules.js';
+import { SafetensorsFile, type TensorReader } from './reader.js';
+import { parseShardIndex } from './shard-index.js';
+import { ShardedSafetensors } from './sharded.js';
 
 /** The file of a model that fits in one. */
-export const singleFileName = "model.safetensors";
+export const singleFileName = 'model.safetensors';
 /** The index of a model in shards. */
-export const indexFileName = "model.safetensors.index.json";
+export const indexFileName = 'model.safetensors.index.json';
 /** An index of a hundred thousand tensors is about 10 MB. */
 const largestIndex = 100_000_000;
 
@@ -20,7 +21,7 @@ export interface OpenFolderOptions {
    */
   linkRoot?: string | undefined;
   /** Tensors that a shard holds and the index doesn't list: "error" (default) or "ignore". */
-  unlisted?: "error" | "ignore" | undefined;
+  unlisted?: 'error' | 'ignore' | undefined;
   /** Longest header accepted per file, in bytes. Default and maximum: 100 MB. */
   maxHeaderBytes?: number | undefined;
 }
@@ -35,7 +36,7 @@ export interface OpenFolderOptions {
  *   what `parseHeader` throws for any file; what `ShardedSafetensors.join` throws, all problems in one error
  */
 export async function openSafetensorsFolder(folder: string, options: OpenFolderOptions = {}): Promise<TensorReader> {
-  const { join } = await import("node:path");
+  const { join } = await nodePath();
   const root = await realFolder(folder);
   const roots = options.linkRoot === undefined ? [root] : [root, await realFolder(options.linkRoot)];
   const header = { maxHeaderBytes: options.maxHeaderBytes };
@@ -52,10 +53,10 @@ export async function openSafetensorsFolder(folder: string, options: OpenFolderO
   const indexPath = join(folder, indexFileName);
   const realIndex = await resolveInside(join(root, indexFileName), roots);
   if (realIndex === undefined) {
-    throw new SafetensorsError("not_found", {
+    throw new SafetensorsError('not_found', {
       problem: `the folder holds neither ${singleFileName} nor ${indexFileName}`,
       file: folder,
-      fix: "Check the path, and that the download is complete",
+      fix: 'Check the path, and that the download is complete',
     });
   }
   const index = parseShardIndex(await readIndexText(realIndex, indexPath), indexPath);
@@ -78,8 +79,8 @@ export async function readIndexText(path: string, name: string): Promise<string>
   let bytes: Uint8Array;
   try {
     if (source.size > largestIndex) {
-      throw new SafetensorsError("limit", {
-        problem: "the index is too large",
+      throw new SafetensorsError('limit', {
+        problem: 'the index is too large',
         file: name,
         expected: `at most ${largestIndex} bytes`,
         got: `${source.size} bytes`,
@@ -90,18 +91,18 @@ export async function readIndexText(path: string, name: string): Promise<string>
     await source.close();
   }
   try {
-    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
   } catch (cause) {
-    throw new SafetensorsError("invalid_index", { problem: "the index isn't valid UTF-8", file: name, cause });
+    throw new SafetensorsError('invalid_index', { problem: "the index isn't valid UTF-8", file: name, cause });
   }
 }
 
 async function realFolder(folder: string): Promise<string> {
-  const { realpath } = await import("node:fs/promises");
+  const { realpath } = await nodeFs();
   try {
     return await realpath(folder);
   } catch (error) {
-    throw fromSystemError(error, folder, "opening the folder");
+    throw fromSystemError(error, folder, 'opening the folder');
   }
 }
 
@@ -110,26 +111,26 @@ async function realFolder(folder: string): Promise<string> {
  * is then opened by that path, so that changing the link afterwards has no effect.
  */
 async function resolveInside(path: string, roots: readonly string[]): Promise<string | undefined> {
-  const { realpath } = await import("node:fs/promises");
-  const { isAbsolute, relative, sep } = await import("node:path");
+  const { realpath } = await nodeFs();
+  const { isAbsolute, relative, sep } = await nodePath();
   let real: string;
   try {
     real = await realpath(path);
   } catch (error) {
-    const failure = fromSystemError(error, path, "opening");
-    if (failure.code === "not_found") return undefined;
+    const failure = fromSystemError(error, path, 'opening');
+    if (failure.code === 'not_found') return undefined;
     throw failure;
   }
   const inside = roots.some((root) => {
     const way = relative(root, real);
-    return way !== "" && way !== ".." && !way.startsWith(`..${sep}`) && !isAbsolute(way);
+    return way !== '' && way !== '..' && !way.startsWith(`..${sep}`) && !isAbsolute(way);
   });
   if (inside) return real;
-  throw new SafetensorsError("shard_path", {
-    problem: "the file is a link that leaves the folder",
+  throw new SafetensorsError('shard_path', {
+    problem: 'the file is a link that leaves the folder',
     file: path,
-    expected: `a target below ${roots.map(show).join(" or ")}`,
+    expected: `a target below ${roots.map(show).join(' or ')}`,
     got: show(real),
-    fix: "If the target is trusted (a Hugging Face cache, say), pass the folder that holds it as linkRoot",
+    fix: 'If the target is trusted (a Hugging Face cache, say), pass the folder that holds it as linkRoot',
   });
 }

@@ -137,7 +137,10 @@ describe('parseHeaderLength', () => {
     expect(parseHeaderLength(lengthBytes(992n), 1000)).toBe(992);
     expect(parseHeaderLength(lengthBytes(100_000_000n), 2 ** 40)).toBe(100_000_000);
     await failure(() => parseHeaderLength(lengthBytes(100n), 1000, { maxHeaderBytes: 99 }), 'header_too_large');
-    await failure(() => parseHeaderLength(lengthBytes(2n ** 40n), 2 ** 50, { maxHeaderBytes: 2 ** 50 }), 'header_too_large');
+    await failure(
+      () => parseHeaderLength(lengthBytes(2n ** 40n), 2 ** 50, { maxHeaderBytes: 2 ** 50 }),
+      'header_too_large',
+    );
     await failure(() => parseHeaderLength(new Uint8Array(7), 1000), 'truncated');
   });
 });

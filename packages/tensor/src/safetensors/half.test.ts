@@ -46,7 +46,8 @@ describe.each(formats)('$name', ({ widen, narrow, exponent, fraction, infinity }
       for (let low = 0; low < infinity; low++) {
         const a = decode(low, exponent, fraction);
         // Past the largest finite value rounding goes as if the exponent had no end.
-        const b = low + 1 === infinity ? 2 * a - decode(low - 1, exponent, fraction) : decode(low + 1, exponent, fraction);
+        const b =
+          low + 1 === infinity ? 2 * a - decode(low - 1, exponent, fraction) : decode(low + 1, exponent, fraction);
         const middle = (a + b) / 2;
         const even = low % 2 === 0 ? low : low + 1;
         for (const [value, bits] of [
@@ -65,7 +66,9 @@ describe.each(formats)('$name', ({ widen, narrow, exponent, fraction, infinity }
 
   it('gives infinity past the range, and NaN for every NaN', () => {
     expect([...narrow(Float32Array.of(3.4e38, Infinity, -Infinity, -3.4028234e38))].map((b) => b & 0x7fff)).toEqual([
-      ...(fraction === 10 ? [infinity, infinity, infinity, infinity] : [narrow(Float32Array.of(3.4e38))[0], infinity, infinity, infinity]),
+      ...(fraction === 10
+        ? [infinity, infinity, infinity, infinity]
+        : [narrow(Float32Array.of(3.4e38))[0], infinity, infinity, infinity]),
     ]);
     const nans = new Float32Array(Uint32Array.of(0x7fc00000, 0x7f800001, 0xff800001, 0x7fffffff, 0xffffffff).buffer);
     for (const value of widen(narrow(nans))) expect(value).toBeNaN();

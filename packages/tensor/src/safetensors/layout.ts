@@ -1,7 +1,7 @@
-import { dtypeRank } from "./dtypes.js";
-import { SafetensorsError, show } from "./errors.js";
-import { maxHeaderBytes } from "./format.js";
-import type { SizedTensor } from "./tensor-input.js";
+import { dtypeRank } from './dtypes.js';
+import { SafetensorsError, show } from './errors.js';
+import { maxHeaderBytes } from './format.js';
+import type { SizedTensor } from './tensor-input.js';
 
 /** Strings to store in a header. A Map keeps its order; an object is taken in the order of its own keys. */
 export type MetadataInput = ReadonlyMap<string, string> | Readonly<Record<string, string>>;
@@ -15,7 +15,7 @@ export interface LayoutOptions {
    * and then by name, in which every tensor is aligned to its element size.
    * "given": the order of the iterable; then alignment is the caller's affair.
    */
-  sort?: "reference" | "given" | undefined;
+  sort?: 'reference' | 'given' | undefined;
 }
 
 /** A file's header bytes and its tensors in the order of their data. */
@@ -29,28 +29,32 @@ export interface Layout {
 
 /** Plans a file. Throws SafetensorsError "argument" for metadata that aren't strings, "header_too_large", "limit". */
 export function planLayout(tensors: readonly SizedTensor[], options: LayoutOptions, file: string | undefined): Layout {
-  const sorted = options.sort === "given" ? [...tensors] : [...tensors].sort(referenceOrder);
+  const sorted = options.sort === 'given' ? [...tensors] : [...tensors].sort(referenceOrder);
   const members: string[] = [];
   const metadata = metadataEntries(options.metadata, file);
   if (metadata.length > 0) {
-    members.push(`"__metadata__":{${metadata.map(([key, text]) => `${JSON.stringify(key)}:${JSON.stringify(text)}`).join(",")}}`);
+    members.push(
+      `"__metadata__":{${metadata.map(([key, text]) => `${JSON.stringify(key)}:${JSON.stringify(text)}`).join(',')}}`,
+    );
   }
   let offset = 0;
   for (const { name, dtype, shape, byteLength } of sorted) {
     const end = offset + byteLength;
     // Built by hand, since an object would move integer-like names to the front.
-    members.push(`${JSON.stringify(name)}:{"dtype":"${dtype}","shape":[${shape.join(",")}],"data_offsets":[${offset},${end}]}`);
+    members.push(
+      `${JSON.stringify(name)}:{"dtype":"${dtype}","shape":[${shape.join(',')}],"data_offsets":[${offset},${end}]}`,
+    );
     offset = end;
   }
-  const json = new TextEncoder().encode(`{${members.join(",")}}`);
+  const json = new TextEncoder().encode(`{${members.join(',')}}`);
   const length = Math.ceil(json.length / 8) * 8;
   if (length > maxHeaderBytes || !Number.isSafeInteger(8 + length + offset)) {
-    throw new SafetensorsError(length > maxHeaderBytes ? "header_too_large" : "limit", {
-      problem: length > maxHeaderBytes ? "the header would be too long" : "the file would be too large",
+    throw new SafetensorsError(length > maxHeaderBytes ? 'header_too_large' : 'limit', {
+      problem: length > maxHeaderBytes ? 'the header would be too long' : 'the file would be too large',
       file,
-      expected: length > maxHeaderBytes ? `at most ${maxHeaderBytes} bytes` : "less than 2^53 bytes",
+      expected: length > maxHeaderBytes ? `at most ${maxHeaderBytes} bytes` : 'less than 2^53 bytes',
       got: `${length > maxHeaderBytes ? length : offset} bytes`,
-      fix: "Split the tensors or metadata over several files",
+      fix: 'Split the tensors or metadata over several files',
     });
   }
   const header = new Uint8Array(8 + length).fill(0x20);
@@ -61,15 +65,18 @@ export function planLayout(tensors: readonly SizedTensor[], options: LayoutOptio
 
 function metadataEntries(metadata: MetadataInput | undefined, file: string | undefined): [string, string][] {
   if (metadata === undefined) return [];
-  const entries = metadata instanceof Map ? [...(metadata as Map<string, string>)] : Object.entries(metadata as Record<string, string>);
+  const entries =
+    metadata instanceof Map
+      ? [...(metadata as Map<string, string>)]
+      : Object.entries(metadata as Record<string, string>);
   for (const [key, text] of entries) {
-    if (typeof key === "string" && typeof text === "string" && !/\p{Surrogate}/u.test(key + text)) continue;
-    throw new SafetensorsError("argument", {
+    if (typeof key === 'string' && typeof text === 'string' && !/\p{Surrogate}/u.test(key + text)) continue;
+    throw new SafetensorsError('argument', {
       problem: `metadata entry ${show(key)} can't be stored`,
       file,
-      expected: "a string of whole Unicode characters",
+      expected: 'a string of whole Unicode characters',
       got: typeof text,
-      fix: "Store numbers and objects as JSON text",
+      fix: 'Store numbers and objects as JSON text',
     });
   }
   return entries;

@@ -1,5 +1,6 @@
-import { fromSystemError, SafetensorsError } from "./errors.js";
-import type { ByteSource } from "./source.js";
+import { fromSystemError, SafetensorsError } from './errors.js';
+import { nodeFs } from './node-modules.js';
+import type { ByteSource } from './source.js';
 
 /** A file of the local disk, held open. */
 export interface NodeFileSource extends ByteSource, AsyncDisposable {
@@ -17,14 +18,17 @@ const largestRead = 2 ** 30;
  * @throws SafetensorsError "not_found", or "io" (also for folders, pipes and devices)
  */
 export async function nodeFileSource(path: string): Promise<NodeFileSource> {
-  const { open, stat } = await import("node:fs/promises");
+  const { open, stat } = await nodeFs();
   try {
     // Looked at before it is opened, since opening a pipe would wait for a writer for ever.
     if (!(await stat(path)).isFile()) {
-      throw new SafetensorsError("io", { problem: "opening failed, this isn't a regular file", file: path });
+      throw new SafetensorsError('io', { problem: "opening failed, this isn't a regular file", file: path });
     }
-    const handle = await open(path, "r");
-    const { size } = await handle.stat();
+    const handle = await open(path, 'r');
+    const { size } = await handle.stat().catch(async (error: unknown) => {
+      await handle.close();
+      throw error;
+    });
     let closing: Promise<void> | undefined;
     const close = (): Promise<void> => (closing ??= handle.close());
     const read = async (begin: number, end: number): Promise<Uint8Array> => {
@@ -38,12 +42,12 @@ export async function nodeFileSource(path: string): Promise<NodeFileSource> {
           done += bytesRead;
         }
       } catch (error) {
-        throw fromSystemError(error, path, "reading");
+        throw fromSystemError(error, path, 'reading');
       }
       return done === bytes.length ? bytes : bytes.subarray(0, done);
     };
     return { name: path, size, read, close, [Symbol.asyncDispose]: close };
   } catch (error) {
-    throw fromSystemError(error, path, "opening");
+    throw fromSystemError(error, path, 'opening');
   }
 }

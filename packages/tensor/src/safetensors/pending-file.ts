@@ -1,5 +1,6 @@
-import { fromSystemError } from "./errors.js";
-import type { WriterFileSystem, WriterHandle } from "./file-system.js";
+import { fromSystemError } from './errors.js';
+import type { WriterFileSystem, WriterHandle } from './file-system.js';
+import { nodePath } from './node-modules.js';
 
 /** Temporary names that this process is writing now. */
 const active = new Set<string>();
@@ -27,15 +28,15 @@ export class PendingFile {
   }
 
   static async create(path: string, fs: WriterFileSystem): Promise<PendingFile> {
-    const { basename, dirname, join } = await import("node:path");
-    const random = Array.from(crypto.getRandomValues(new Uint8Array(6)), (byte) => byte.toString(16).padStart(2, "0"));
-    const temporary = join(dirname(path), `.${basename(path)}.${process.pid}-${random.join("")}.tmp`);
+    const { basename, dirname, join } = await nodePath();
+    const random = Array.from(crypto.getRandomValues(new Uint8Array(6)), (byte) => byte.toString(16).padStart(2, '0'));
+    const temporary = join(dirname(path), `.${basename(path)}.${process.pid}-${random.join('')}.tmp`);
     active.add(basename(temporary));
     try {
       return new PendingFile(path, temporary, fs, await fs.create(temporary));
     } catch (error) {
       active.delete(basename(temporary));
-      throw fromSystemError(error, path, "creating the file");
+      throw fromSystemError(error, path, 'creating the file');
     }
   }
 
@@ -45,7 +46,7 @@ export class PendingFile {
         done += (await this.#handle?.write(bytes.subarray(done, done + largestWrite))) ?? 0;
       }
     } catch (error) {
-      throw fromSystemError(error, this.path, "writing");
+      throw fromSystemError(error, this.path, 'writing');
     }
   }
 
@@ -55,7 +56,7 @@ export class PendingFile {
       await this.#handle?.sync();
       await this.#close();
     } catch (error) {
-      throw fromSystemError(error, this.path, "writing to the disk");
+      throw fromSystemError(error, this.path, 'writing to the disk');
     }
   }
 
@@ -64,7 +65,7 @@ export class PendingFile {
     try {
       await this.#fs.rename(this.#temporary, this.path);
     } catch (error) {
-      throw fromSystemError(error, this.path, "renaming the finished file");
+      throw fromSystemError(error, this.path, 'renaming the finished file');
     }
     this.#published = true;
     this.#release();
@@ -93,7 +94,9 @@ export class PendingFile {
   }
 
   #release(): void {
-    active.delete(this.#temporary.slice(Math.max(this.#temporary.lastIndexOf("/"), this.#temporary.lastIndexOf("\\")) + 1));
+    active.delete(
+      this.#temporary.slice(Math.max(this.#temporary.lastIndexOf('/'), this.#temporary.lastIndexOf('\\')) + 1),
+    );
   }
 }
 
@@ -103,8 +106,12 @@ export class PendingFile {
  * or for an hour whatever its process (its number may be in use again, or it
  * may be another machine's).
  */
-export async function sweepTemporaryFiles(folder: string, fs: WriterFileSystem, isOurs: (name: string) => boolean): Promise<void> {
-  const { join } = await import("node:path");
+export async function sweepTemporaryFiles(
+  folder: string,
+  fs: WriterFileSystem,
+  isOurs: (name: string) => boolean,
+): Promise<void> {
+  const { join } = await nodePath();
   for (const entry of await fs.list(folder)) {
     const [, name, pid] = temporaryName.exec(entry) ?? [];
     if (name === undefined || !isOurs(name) || active.has(entry)) continue;
@@ -124,6 +131,6 @@ function isRunning(pid: number): boolean {
     process.kill(pid, 0);
     return true;
   } catch (error) {
-    return (error as { code?: string }).code === "EPERM";
+    return (error as { code?: string }).code === 'EPERM';
   }
 }

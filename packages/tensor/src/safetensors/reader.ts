@@ -1,8 +1,14 @@
-import { toFloat32 } from "./convert.js";
-import type { SafetensorsDtype } from "./dtypes.js";
-import { SafetensorsError, show } from "./errors.js";
-import { parseHeader, parseHeaderLength, type ParseHeaderOptions, type SafetensorsHeader, type TensorEntry } from "./format.js";
-import { readExactly, type ByteSource } from "./source.js";
+import { toFloat32 } from './convert.js';
+import type { SafetensorsDtype } from './dtypes.js';
+import { SafetensorsError, show } from './errors.js';
+import {
+  type ParseHeaderOptions,
+  parseHeader,
+  parseHeaderLength,
+  type SafetensorsHeader,
+  type TensorEntry,
+} from './format.js';
+import { type ByteSource, readExactly } from './source.js';
 
 /** What is known of a tensor without reading its data. */
 export interface TensorInfo {
@@ -105,7 +111,7 @@ export class SafetensorsFile implements TensorReader {
     const size = entry.end - entry.begin;
     const { begin = 0, end = size } = options;
     if (!Number.isInteger(begin) || !Number.isInteger(end) || begin < 0 || begin > end || end > size) {
-      throw new SafetensorsError("argument", {
+      throw new SafetensorsError('argument', {
         problem: "readBytes: begin and end don't lie inside the tensor",
         file: this.#source.name,
         tensor: name,
@@ -133,10 +139,10 @@ export class SafetensorsFile implements TensorReader {
   async *stream(name: string, options: StreamOptions = {}): AsyncIterableIterator<Uint8Array> {
     const { chunkBytes = 8 * 2 ** 20 } = options;
     if (!(chunkBytes >= 8)) {
-      throw new SafetensorsError("argument", {
-        problem: "stream: chunkBytes is too small",
+      throw new SafetensorsError('argument', {
+        problem: 'stream: chunkBytes is too small',
         tensor: name,
-        expected: "at least 8",
+        expected: 'at least 8',
         got: String(chunkBytes),
       });
     }
@@ -165,36 +171,43 @@ export class SafetensorsFile implements TensorReader {
 
   #assertOpen(tensor: string): void {
     if (!this.#closed) return;
-    throw new SafetensorsError("closed", {
-      problem: "the file was closed before this read",
+    throw new SafetensorsError('closed', {
+      problem: 'the file was closed before this read',
       file: this.#source.name,
       tensor,
-      fix: "Read before close(), or open the file again",
+      fix: 'Read before close(), or open the file again',
     });
   }
 }
 
 /** The error for an unknown name, with a few of the names there are. */
 export function missingTensor(name: string, names: readonly string[], file: string | undefined): SafetensorsError {
-  const tail = name.slice(name.lastIndexOf(".", name.length - 8) + 1);
+  const tail = name.slice(name.lastIndexOf('.', name.length - 8) + 1);
   const alike = names.filter((candidate) => candidate.endsWith(tail));
   const examples = (alike.length > 0 ? alike : names).slice(0, 3).map(show);
-  return new SafetensorsError("missing_tensor", {
-    problem: "there is no tensor of this name",
+  return new SafetensorsError('missing_tensor', {
+    problem: 'there is no tensor of this name',
     file,
     tensor: name,
-    expected: names.length === 0 ? "a file with tensors" : `one of ${names.length} names such as ${examples.join(", ")}`,
-    fix: "List .names to see them all",
+    expected:
+      names.length === 0 ? 'a file with tensors' : `one of ${names.length} names such as ${examples.join(', ')}`,
+    fix: 'List .names to see them all',
   });
 }
 
 /** A conversion's failure with the file and tensor it was about; an allocation's failure as "limit". */
 function namedFailure(cause: unknown, file: string | undefined, tensor: string): unknown {
   if (SafetensorsError.is(cause)) {
-    const problem = cause.message.replace(/^safetensors: /, "").replace(/\.$/, "");
+    const problem = cause.message.replace(/^safetensors: /, '').replace(/\.$/, '');
     return new SafetensorsError(cause.code, { problem, file, tensor, cause });
   }
   if (!(cause instanceof RangeError)) return cause;
-  const fix = "Use stream() and convert chunk by chunk";
-  return new SafetensorsError("limit", { problem: "the float32 copy doesn't fit in one array", file, tensor, fix, cause });
+  const fix = 'Use stream() and convert chunk by chunk';
+  return new SafetensorsError('limit', {
+    problem: "the float32 copy doesn't fit in one array",
+    file,
+    tensor,
+    fix,
+    cause,
+  });
 }

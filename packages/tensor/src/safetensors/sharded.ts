@@ -1,4 +1,4 @@
-import { SafetensorsError, throwProblems } from "./errors.js";
+import { SafetensorsError, throwProblems } from './errors.js';
 import {
   missingTensor,
   type ReadBytesOptions,
@@ -6,8 +6,8 @@ import {
   type StreamOptions,
   type TensorInfo,
   type TensorReader,
-} from "./reader.js";
-import type { ShardIndex } from "./shard-index.js";
+} from './reader.js';
+import type { ShardIndex } from './shard-index.js';
 
 /** Options of `ShardedSafetensors.join`. */
 export interface JoinShardsOptions {
@@ -17,7 +17,7 @@ export interface JoinShardsOptions {
    * What to do with a tensor that a shard holds and the index doesn't list:
    * "error" (default) or "ignore", which leaves it out.
    */
-  unlisted?: "error" | "ignore" | undefined;
+  unlisted?: 'error' | 'ignore' | undefined;
 }
 
 /** Several shards and the index over them, read as one file. */
@@ -34,7 +34,9 @@ export class ShardedSafetensors implements TensorReader {
   private constructor(index: ShardIndex, files: ReadonlyMap<string, SafetensorsFile>, name: string | undefined) {
     this.#files = [...files.values()];
     this.#name = name;
-    this.#fileOf = new Map([...index.weightMap].map(([tensor, shard]) => [tensor, files.get(shard) as SafetensorsFile]));
+    this.#fileOf = new Map(
+      [...index.weightMap].map(([tensor, shard]) => [tensor, files.get(shard) as SafetensorsFile]),
+    );
     this.names = Object.freeze([...index.weightMap.keys()]);
     this.shards = Object.freeze([...index.shards]);
     const metadata = new Map<string, string>();
@@ -58,12 +60,12 @@ export class ShardedSafetensors implements TensorReader {
     files: ReadonlyMap<string, SafetensorsFile>,
     options: JoinShardsOptions = {},
   ): ShardedSafetensors {
-    const problems = crossCheck(index, files, options.unlisted ?? "error");
+    const problems = crossCheck(index, files, options.unlisted ?? 'error');
     throwProblems(problems, {
-      problem: `the index and its shards contradict each other in ${problems.length} place${problems.length === 1 ? "" : "s"}`,
+      problem: `the index and its shards contradict each other in ${problems.length} place${problems.length === 1 ? '' : 's'}`,
       ...(options.name === undefined ? {} : { file: options.name }),
-      fix: "Fetch the whole model again from one revision",
-      mixed: "invalid_index",
+      fix: 'Fetch the whole model again from one revision',
+      mixed: 'invalid_index',
     });
     return new ShardedSafetensors(index, files, options.name);
   }
@@ -106,30 +108,49 @@ export class ShardedSafetensors implements TensorReader {
 function crossCheck(
   index: ShardIndex,
   files: ReadonlyMap<string, SafetensorsFile>,
-  unlisted: "error" | "ignore",
+  unlisted: 'error' | 'ignore',
 ): SafetensorsError[] {
   const problems: SafetensorsError[] = [];
   for (const file of index.shards) {
     if (files.has(file)) continue;
     const count = [...index.weightMap.values()].filter((shard) => shard === file).length;
-    problems.push(new SafetensorsError("missing_shard", { problem: `the shard isn't there; the index places ${count} tensors in it`, file }));
+    problems.push(
+      new SafetensorsError('missing_shard', {
+        problem: `the shard isn't there; the index places ${count} tensors in it`,
+        file,
+      }),
+    );
   }
   for (const [tensor, shard] of index.weightMap) {
     const file = files.get(shard);
     if (file === undefined || file.has(tensor)) continue;
-    problems.push(new SafetensorsError("missing_tensor", { problem: "the index places the tensor in this shard, which doesn't hold it", file: shard, tensor }));
+    problems.push(
+      new SafetensorsError('missing_tensor', {
+        problem: "the index places the tensor in this shard, which doesn't hold it",
+        file: shard,
+        tensor,
+      }),
+    );
   }
   const firstShard = new Map<string, string>();
   for (const shard of index.shards) {
     for (const tensor of files.get(shard)?.names ?? []) {
       const other = firstShard.get(tensor);
       if (other !== undefined) {
-        problems.push(new SafetensorsError("duplicate", { problem: `the tensor is also in ${other}`, file: shard, tensor }));
+        problems.push(
+          new SafetensorsError('duplicate', { problem: `the tensor is also in ${other}`, file: shard, tensor }),
+        );
         continue;
       }
       firstShard.set(tensor, shard);
-      if (unlisted === "error" && !index.weightMap.has(tensor)) {
-        problems.push(new SafetensorsError("unlisted_tensor", { problem: "the index doesn't list this tensor of the shard", file: shard, tensor }));
+      if (unlisted === 'error' && !index.weightMap.has(tensor)) {
+        problems.push(
+          new SafetensorsError('unlisted_tensor', {
+            problem: "the index doesn't list this tensor of the shard",
+            file: shard,
+            tensor,
+          }),
+        );
       }
     }
   }

@@ -1,4 +1,4 @@
-import { SafetensorsError } from "./errors.js";
+import { SafetensorsError } from './errors.js';
 
 /** Random access to the bytes of one file, wherever they lie. */
 export interface ByteSource {
@@ -40,27 +40,32 @@ export function blobSource(blob: Blob, name?: string): ByteSource {
 }
 
 /** Reads exactly `end - begin` bytes. Throws "truncated" when fewer come, "limit" when they fit in no array. */
-export async function readExactly(source: ByteSource, begin: number, end: number, tensor?: string): Promise<Uint8Array> {
+export async function readExactly(
+  source: ByteSource,
+  begin: number,
+  end: number,
+  tensor?: string,
+): Promise<Uint8Array> {
   let bytes: Uint8Array;
   try {
     bytes = await source.read(begin, end);
   } catch (cause) {
     if (!(cause instanceof RangeError)) throw cause;
-    throw new SafetensorsError("limit", {
+    throw new SafetensorsError('limit', {
       problem: `${end - begin} bytes don't fit in one array of this JavaScript engine`,
       file: source.name,
       tensor,
-      fix: "Use stream() and take the tensor in chunks",
+      fix: 'Use stream() and take the tensor in chunks',
       cause,
     });
   }
   if (bytes.length === end - begin) return bytes;
-  throw new SafetensorsError("truncated", {
-    problem: "the file ended early; it was cut short after it was opened",
+  throw new SafetensorsError('truncated', {
+    problem: 'the file ended early; it was cut short after it was opened',
     file: source.name,
     tensor,
     expected: `${end - begin} bytes at ${begin}`,
     got: `${bytes.length} bytes`,
-    fix: "Open it again once nothing writes to it",
+    fix: 'Open it again once nothing writes to it',
   });
 }

@@ -21,7 +21,27 @@ describe('parseStrictJson', () => {
   });
 
   it('accepts nothing that JSON.parse refuses', () => {
-    const pieces = fc.constantFrom('{', '}', '[', ']', ',', ':', '"a"', '"b"', '1', '-0', '1e5', '01', '.5', 'true', 'nul', ' ', '\\', '"', '\u0001');
+    const pieces = fc.constantFrom(
+      '{',
+      '}',
+      '[',
+      ']',
+      ',',
+      ':',
+      '"a"',
+      '"b"',
+      '1',
+      '-0',
+      '1e5',
+      '01',
+      '.5',
+      'true',
+      'nul',
+      ' ',
+      '\\',
+      '"',
+      '\u0001',
+    );
     fc.assert(
       fc.property(fc.array(pieces, { maxLength: 12 }), (parts) => {
         const text = parts.join('');
@@ -39,7 +59,12 @@ describe('parseStrictJson', () => {
   });
 
   it('finds duplicate keys, also behind escapes', () => {
-    for (const text of ['{"a":1,"a":1}', '{"a":1,"\\u0061":2}', '{"x":{"a":1,"b":2,"a":3}}', '{"__proto__":1,"__proto__":2}']) {
+    for (const text of [
+      '{"a":1,"a":1}',
+      '{"a":1,"\\u0061":2}',
+      '{"x":{"a":1,"b":2,"a":3}}',
+      '{"__proto__":1,"__proto__":2}',
+    ]) {
       expect(() => parseStrictJson(text)).toThrow(expect.objectContaining({ kind: 'duplicate' }));
     }
   });
@@ -47,7 +72,7 @@ describe('parseStrictJson', () => {
   it('keeps the order of keys and treats __proto__ as one', () => {
     const value = parseStrictJson('{"z":1,"10":2,"__proto__":{"polluted":true},"2":3}') as Map<string, StrictJson>;
     expect([...value.keys()]).toEqual(['z', '10', '__proto__', '2']);
-    expect(({} as Record<string, unknown>)['polluted']).toBeUndefined();
+    expect(({} as Record<string, unknown>).polluted).toBeUndefined();
   });
 
   it('gives plain non-negative safe integers as numbers and all else with its text', () => {
@@ -56,12 +81,27 @@ describe('parseStrictJson', () => {
     expect(parseStrictJson(`[${odd.join()}]`)).toEqual(odd.map((text) => new OtherNumber(text)));
   });
 
-  it.each(['', ' ', '{', '{"a"', '{"a":}', '[1,]', '{"a":1,}', '"', '"\\', '"\\x"', '"\\ud800"', '"\n"', 'NaN', '1 2', '+1', "{'a':1}", '\ufeff{}'])(
-    'refuses %j',
-    (text) => {
-      expect(() => parseStrictJson(text)).toThrow(StrictJsonError);
-    },
-  );
+  it.each([
+    '',
+    ' ',
+    '{',
+    '{"a"',
+    '{"a":}',
+    '[1,]',
+    '{"a":1,}',
+    '"',
+    '"\\',
+    '"\\x"',
+    '"\\ud800"',
+    '"\n"',
+    'NaN',
+    '1 2',
+    '+1',
+    "{'a':1}",
+    '\ufeff{}',
+  ])('refuses %j', (text) => {
+    expect(() => parseStrictJson(text)).toThrow(StrictJsonError);
+  });
 
   it('survives deep nesting and long strings', () => {
     expect(() => parseStrictJson('['.repeat(1e6))).toThrow(/nesting/);

@@ -15,7 +15,7 @@ export type StrictJson = null | boolean | number | OtherNumber | string | Strict
 
 export class StrictJsonError extends Error {
   constructor(
-    readonly kind: "syntax" | "duplicate",
+    readonly kind: 'syntax' | 'duplicate',
     message: string,
     readonly key?: string,
   ) {
@@ -33,8 +33,8 @@ export function parseStrictJson(text: string): StrictJson {
   let at = 0;
 
   const fail = (expected: string): never => {
-    const got = at < text.length ? JSON.stringify(text.slice(at, at + 12)) : "the end of the text";
-    throw new StrictJsonError("syntax", `expected ${expected} at character ${at}, got ${got}`);
+    const got = at < text.length ? JSON.stringify(text.slice(at, at + 12)) : 'the end of the text';
+    throw new StrictJsonError('syntax', `expected ${expected} at character ${at}, got ${got}`);
   };
 
   const skipSpace = (): void => {
@@ -54,7 +54,7 @@ export function parseStrictJson(text: string): StrictJson {
   // A plain loop: a regular expression over a 100 MB string could exhaust the stack.
   const readString = (): string => {
     skipSpace();
-    if (text[at] !== '"') fail("a string");
+    if (text[at] !== '"') fail('a string');
     const start = at;
     let escaped = false;
     for (let i = at + 1; i < text.length; i++) {
@@ -65,9 +65,9 @@ export function parseStrictJson(text: string): StrictJson {
           try {
             value = JSON.parse(text.slice(start, i + 1)) as string;
           } catch {
-            return fail("a string with valid escapes");
+            return fail('a string with valid escapes');
           }
-          if (loneSurrogate.test(value)) return fail("a string of whole Unicode characters");
+          if (loneSurrogate.test(value)) return fail('a string of whole Unicode characters');
         }
         at = i + 1;
         return value;
@@ -77,7 +77,7 @@ export function parseStrictJson(text: string): StrictJson {
         i++;
       } else if (code < 0x20) {
         at = i;
-        return fail("no control character inside a string");
+        return fail('no control character inside a string');
       }
     }
     at = text.length;
@@ -87,7 +87,7 @@ export function parseStrictJson(text: string): StrictJson {
   const readNumber = (): number | OtherNumber => {
     numberPattern.lastIndex = at;
     const token = numberPattern.exec(text)?.[0];
-    if (token === undefined) return fail("a value");
+    if (token === undefined) return fail('a value');
     at += token.length;
     const value = /^[0-9]+$/.test(token) ? Number(token) : NaN;
     return Number.isSafeInteger(value) ? value : new OtherNumber(token);
@@ -95,36 +95,40 @@ export function parseStrictJson(text: string): StrictJson {
 
   const readObject = (depth: number): Map<string, StrictJson> => {
     const members = new Map<string, StrictJson>();
-    if (take("}")) return members;
+    if (take('}')) return members;
     do {
       const key = readString();
-      if (members.has(key)) throw new StrictJsonError("duplicate", `the key ${JSON.stringify(key)} occurs twice`, key);
-      if (!take(":")) fail('":"');
+      if (members.has(key)) throw new StrictJsonError('duplicate', `the key ${JSON.stringify(key)} occurs twice`, key);
+      if (!take(':')) fail('":"');
       members.set(key, readValue(depth));
-    } while (take(","));
-    if (!take("}")) fail('"," or "}"');
+    } while (take(','));
+    if (!take('}')) fail('"," or "}"');
     return members;
   };
 
   const readArray = (depth: number): StrictJson[] => {
     const items: StrictJson[] = [];
-    if (take("]")) return items;
+    if (take(']')) return items;
     do items.push(readValue(depth));
-    while (take(","));
-    if (!take("]")) fail('"," or "]"');
+    while (take(','));
+    if (!take(']')) fail('"," or "]"');
     return items;
   };
 
   const readValue = (depth: number): StrictJson => {
     skipSpace();
     const first = text[at];
-    if (first === "{" || first === "[") {
+    if (first === '{' || first === '[') {
       if (depth === maxDepth) fail(`at most ${maxDepth} levels of nesting`);
       at++;
-      return first === "{" ? readObject(depth + 1) : readArray(depth + 1);
+      return first === '{' ? readObject(depth + 1) : readArray(depth + 1);
     }
     if (first === '"') return readString();
-    for (const [word, value] of [["null", null], ["true", true], ["false", false]] as const) {
+    for (const [word, value] of [
+      ['null', null],
+      ['true', true],
+      ['false', false],
+    ] as const) {
       if (text.startsWith(word, at)) {
         at += word.length;
         return value;
@@ -135,15 +139,16 @@ export function parseStrictJson(text: string): StrictJson {
 
   const value = readValue(0);
   skipSpace();
-  if (at < text.length) fail("the end of the text");
+  if (at < text.length) fail('the end of the text');
   return value;
 }
 
 /** A JSON value named for a message: its text when short, otherwise its kind. */
 export function describeJson(value: StrictJson | undefined): string {
-  if (value === undefined) return "nothing";
+  if (value === undefined) return 'nothing';
   if (value instanceof OtherNumber) return value.text.slice(0, 40);
-  if (value instanceof Map) return "an object";
-  if (Array.isArray(value)) return value.length > 8 ? `an array of ${value.length}` : `[${value.map(describeJson).join(", ")}]`;
-  return typeof value === "string" ? JSON.stringify(value.slice(0, 80)) : String(value);
+  if (value instanceof Map) return 'an object';
+  if (Array.isArray(value))
+    return value.length > 8 ? `an array of ${value.length}` : `[${value.map(describeJson).join(', ')}]`;
+  return typeof value === 'string' ? JSON.stringify(value.slice(0, 80)) : String(value);
 }

@@ -1,7 +1,7 @@
-import { toLittleEndian } from "./byte-order.js";
-import { fromFloat32 } from "./convert.js";
-import { dtypeBytes, elementCount, type SafetensorsDtype } from "./dtypes.js";
-import { SafetensorsError } from "./errors.js";
+import { toLittleEndian } from './byte-order.js';
+import { fromFloat32 } from './convert.js';
+import { dtypeBytes, elementCount, type SafetensorsDtype } from './dtypes.js';
+import { SafetensorsError } from './errors.js';
 
 /**
  * Data of one tensor.
@@ -41,30 +41,30 @@ export function checkTensors(tensors: Iterable<TensorInput>, file: string | unde
   const checked: SizedTensor[] = [];
   for (const tensor of tensors) {
     const { name, dtype, shape } = tensor;
-    if (typeof name !== "string" || name === "__metadata__" || /\p{Surrogate}/u.test(name)) {
-      throw new SafetensorsError("argument", {
+    if (typeof name !== 'string' || name === '__metadata__' || /\p{Surrogate}/u.test(name)) {
+      throw new SafetensorsError('argument', {
         problem: "a tensor can't have this name",
         file,
         tensor: String(name),
-        expected: "a string of whole Unicode characters other than __metadata__",
+        expected: 'a string of whole Unicode characters other than __metadata__',
       });
     }
     if (names.has(name)) {
-      throw new SafetensorsError("duplicate", { problem: "two tensors to write have this name", file, tensor: name });
+      throw new SafetensorsError('duplicate', { problem: 'two tensors to write have this name', file, tensor: name });
     }
     names.add(name);
     const byteLength = (elementCount(shape) ?? NaN) * dtypeBytes(dtype);
     if (!Number.isSafeInteger(byteLength)) {
-      throw new SafetensorsError("shape", {
+      throw new SafetensorsError('shape', {
         problem: "the shape isn't usable",
         file,
         tensor: name,
-        expected: "non-negative integers whose size in bytes is below 2^53",
-        got: `[${shape.join(", ")}]`,
+        expected: 'non-negative integers whose size in bytes is below 2^53',
+        got: `[${shape.join(', ')}]`,
       });
     }
     const sized = { ...tensor, byteLength };
-    if (typeof tensor.data !== "function") checkLength(sized, tensor.data, file);
+    if (typeof tensor.data !== 'function') checkLength(sized, tensor.data, file);
     checked.push(sized);
   }
   return checked;
@@ -72,7 +72,7 @@ export function checkTensors(tensors: Iterable<TensorInput>, file: string | unde
 
 /** The tensor's bytes in order; exactly `byteLength` of them, or an error. */
 export async function* tensorChunks(tensor: SizedTensor, file: string | undefined): AsyncGenerator<Uint8Array> {
-  const data = typeof tensor.data === "function" ? await tensor.data() : tensor.data;
+  const data = typeof tensor.data === 'function' ? await tensor.data() : tensor.data;
   if (ArrayBuffer.isView(data)) {
     checkLength(tensor, data, file);
     yield* encodeData(tensor, data, file);
@@ -84,7 +84,7 @@ export async function* tensorChunks(tensor: SizedTensor, file: string | undefine
     if (given > tensor.byteLength) break;
     yield chunk;
   }
-  if (given !== tensor.byteLength) throw wrongLength(tensor, tensor.byteLength, given, "bytes", file);
+  if (given !== tensor.byteLength) throw wrongLength(tensor, tensor.byteLength, given, 'bytes', file);
 }
 
 function* encodeData(tensor: SizedTensor, data: TensorData, file: string | undefined): Generator<Uint8Array> {
@@ -92,13 +92,13 @@ function* encodeData(tensor: SizedTensor, data: TensorData, file: string | undef
   if (data instanceof Uint8Array) {
     yield data;
   } else if (data instanceof Int32Array) {
-    if (dtype === "I32") yield toLittleEndian(data, 4);
+    if (dtype === 'I32') yield toLittleEndian(data, 4);
     else {
       for (let at = 0; at < data.length; at += sliceLength) {
         yield toLittleEndian(BigInt64Array.from(data.subarray(at, at + sliceLength), BigInt), 8);
       }
     }
-  } else if (dtype === "F32") {
+  } else if (dtype === 'F32') {
     yield toLittleEndian(data, 4);
   } else {
     for (let at = 0; at < data.length; at += sliceLength) {
@@ -107,7 +107,7 @@ function* encodeData(tensor: SizedTensor, data: TensorData, file: string | undef
         bytes = fromFloat32(data.subarray(at, at + sliceLength), dtype);
       } catch (cause) {
         if (!SafetensorsError.is(cause)) throw cause;
-        const problem = `in the elements from ${at} on: ${cause.message.replace(/^safetensors: |\.$/g, "")}`;
+        const problem = `in the elements from ${at} on: ${cause.message.replace(/^safetensors: |\.$/g, '')}`;
         throw new SafetensorsError(cause.code, { problem, file, tensor: name, cause });
       }
       yield bytes;
@@ -118,35 +118,41 @@ function* encodeData(tensor: SizedTensor, data: TensorData, file: string | undef
 function checkLength(tensor: SizedTensor, data: TensorData, file: string | undefined): void {
   const { name, dtype, byteLength } = tensor;
   if (!(data instanceof Uint8Array || data instanceof Float32Array || data instanceof Int32Array)) {
-    throw new SafetensorsError("argument", {
-      problem: "the data has the wrong type",
+    throw new SafetensorsError('argument', {
+      problem: 'the data has the wrong type',
       file,
       tensor: name,
       expected: "a Uint8Array of the file's bytes, a Float32Array or an Int32Array",
       got: Object.prototype.toString.call(data).slice(8, -1),
     });
   }
-  if (data instanceof Int32Array && dtype !== "I32" && dtype !== "I64") {
-    throw new SafetensorsError("dtype", {
+  if (data instanceof Int32Array && dtype !== 'I32' && dtype !== 'I64') {
+    throw new SafetensorsError('dtype', {
       problem: "an Int32Array can't be written as this dtype",
       file,
       tensor: name,
-      expected: "I32 or I64",
+      expected: 'I32 or I64',
       got: dtype,
-      fix: "Pass the bytes as a Uint8Array",
+      fix: 'Pass the bytes as a Uint8Array',
     });
   }
   const bytes = data instanceof Uint8Array;
   const expected = bytes ? byteLength : byteLength / dtypeBytes(dtype);
-  if (data.length !== expected) throw wrongLength(tensor, expected, data.length, bytes ? "bytes" : "values", file);
+  if (data.length !== expected) throw wrongLength(tensor, expected, data.length, bytes ? 'bytes' : 'values', file);
 }
 
-function wrongLength(tensor: SizedTensor, expected: number, got: number, unit: string, file: string | undefined): SafetensorsError {
-  return new SafetensorsError("data_length", {
-    problem: `the data's length contradicts dtype ${tensor.dtype} and shape [${tensor.shape.join(", ")}]`,
+function wrongLength(
+  tensor: SizedTensor,
+  expected: number,
+  got: number,
+  unit: string,
+  file: string | undefined,
+): SafetensorsError {
+  return new SafetensorsError('data_length', {
+    problem: `the data's length contradicts dtype ${tensor.dtype} and shape [${tensor.shape.join(', ')}]`,
     file,
     tensor: tensor.name,
     expected: `${expected} ${unit}`,
-    got: `${got > expected ? "at least " : ""}${got} ${unit}`,
+    got: `${got > expected ? 'at least ' : ''}${got} ${unit}`,
   });
 }

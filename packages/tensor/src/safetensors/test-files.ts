@@ -38,5 +38,7 @@ export async function failure(run: () => unknown, code?: SafetensorsErrorCode): 
     }
     return error;
   }
-  throw new Error(`expected a SafetensorsError${code === undefined ? '' : ` with code ${code}`}, but nothing was thrown`);
+  throw new Error(
+    `expected a SafetensorsError${code === undefined ? '' : ` with code ${code}`}, but nothing was thrown`,
+  );
 }

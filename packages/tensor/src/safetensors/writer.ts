@@ -1,8 +1,9 @@
-import { fromSystemError, SafetensorsError } from "./errors.js";
-import { nodeFileSystem, type WriterFileSystem } from "./file-system.js";
-import { planLayout, type Layout, type LayoutOptions } from "./layout.js";
-import { PendingFile, sweepTemporaryFiles } from "./pending-file.js";
-import { checkTensors, tensorChunks, type TensorInput } from "./tensor-input.js";
+import { fromSystemError, SafetensorsError } from './errors.js';
+import { nodeFileSystem, type WriterFileSystem } from './file-system.js';
+import { type Layout, type LayoutOptions, planLayout } from './layout.js';
+import { nodePath } from './node-modules.js';
+import { PendingFile, sweepTemporaryFiles } from './pending-file.js';
+import { checkTensors, type TensorInput, tensorChunks } from './tensor-input.js';
 
 /** How far a write has come. */
 export interface WriteProgress {
@@ -39,8 +40,8 @@ export async function serializeSafetensors(
   try {
     bytes = new Uint8Array(layout.fileBytes);
   } catch (cause) {
-    const fix = "Use writeSafetensors, which streams to disk";
-    throw new SafetensorsError("limit", { problem: `${layout.fileBytes} bytes don't fit in one array`, fix, cause });
+    const fix = 'Use writeSafetensors, which streams to disk';
+    throw new SafetensorsError('limit', { problem: `${layout.fileBytes} bytes don't fit in one array`, fix, cause });
   }
   let at = 0;
   for await (const { chunk } of fileChunks(layout, undefined)) {
@@ -66,14 +67,14 @@ export async function writeSafetensors(
   tensors: Iterable<TensorInput>,
   options: WriteOptions = {},
 ): Promise<number> {
-  const { basename, dirname } = await import("node:path");
+  const { basename, dirname } = await nodePath();
   const fs = options.fileSystem ?? (await nodeFileSystem());
   const layout = planLayout(checkTensors(tensors, path), options, path);
   const folder = dirname(path);
   try {
     await sweepTemporaryFiles(folder, fs, (name) => name === basename(path));
   } catch (error) {
-    throw fromSystemError(error, folder, "listing the folder");
+    throw fromSystemError(error, folder, 'listing the folder');
   }
   const file = await PendingFile.create(path, fs);
   try {
@@ -112,11 +113,14 @@ export async function syncFolder(folder: string, fs: WriterFileSystem): Promise<
   try {
     await fs.syncFolder(folder);
   } catch (error) {
-    throw fromSystemError(error, folder, "bringing the folder to the disk");
+    throw fromSystemError(error, folder, 'bringing the folder to the disk');
   }
 }
 
-async function* fileChunks(layout: Layout, file: string | undefined): AsyncGenerator<{ chunk: Uint8Array; tensor?: string }> {
+async function* fileChunks(
+  layout: Layout,
+  file: string | undefined,
+): AsyncGenerator<{ chunk: Uint8Array; tensor?: string }> {
   yield { chunk: layout.header };
   for (const tensor of layout.tensors) {
     for await (const chunk of tensorChunks(tensor, file)) yield { chunk, tensor: tensor.name };

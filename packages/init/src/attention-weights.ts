@@ -1,0 +1,162 @@
+import { type HostMatrix, type HostTensor, toHostMatrix } from './host-tensor.js';
+import { InitError, type InitWarning } from './init-error.js';
+
+/**
+ * The tensors of one attention layer under their Hugging Face names (the part after `self_attn.`), [out, in] each:
+ * `q_proj.weight` [n_h·d_h, d], `k_proj.weight` and `v_proj.weight` [n_kv·d_h, d], `o_proj.weight` [d, n_h·d_h]; also
+ * the `.bias` of each (Qwen2 has three) and `q_norm.weight`, `k_norm.weight` [d_h] (Qwen3).
+ */
+export type AttentionWeights = Readonly<Record<string, HostTensor>>;
+
+/** The sizes of an attention layer. */
+export interface AttentionShape {
+  /** d, the width of the residual stream. */
+  readonly hiddenSize: number;
+  /** n_h, query heads. */
+  readonly headCount: number;
+  /** n_kv, key/value heads; divides n_h. */
+  readonly keyValueHeadCount: number;
+  /** d_h, size of a head; n_h·d_h need not be d. */
+  readonly headDim: number;
+}
+
+/** Attention weights in float64, checked, with what is not linear taken out. */
+export interface LinearAttention {
+  readonly query: HostMatrix;
+  readonly key: HostMatrix;
+  readonly value: HostMatrix;
+  readonly output: HostMatrix;
+  readonly warnings: readonly InitWarning[];
+}
+
+/**
+ * Checks names, shapes and values, and reduces the layer to four matrices: biases are dropped, the weights of query and
+ * key norms are multiplied into the rows of W_Q and W_K while the normalisation itself is dropped; each with a warning.
+ * Unknown tensors are ignored with a warning (old checkpoints carry `rotary_emb.inv_freq`).
+ */
+export function linearAttention(operation: string, weights: AttentionWeights, shape: AttentionShape): LinearAttention {
+  checkAttentionShape(operation, shape);
+  const { hiddenSize, headCount, keyValueHeadCount, headDim } = shape;
+  const inner = headCount * headDim;
+  const keyValueInner = keyValueHeadCount * headDim;
+  const expected: Record<string, readonly number[]> = {
+    'q_proj.weight': [inner, hiddenSize],
+    'k_proj.weight': [keyValueInner, hiddenSize],
+    'v_proj.weight': [keyValueInner, hiddenSize],
+    'o_proj.weight': [hiddenSize, inner],
+  };
+  const optional: Record<string, readonly number[]> = {
+    'q_proj.bias': [inner],
+    'k_proj.bias': [keyValueInner],
+    'v_proj.bias': [keyValueInner],
+    'o_proj.bias': [hiddenSize],
+    'q_norm.weight': [headDim],
+    'k_norm.weight': [headDim],
+  };
+  const warnings: InitWarning[] = [];
+  for (const [name, wanted] of Object.entries(expected)) checkTensor(operation, name, weights[name], wanted);
+  for (const [name, tensor] of Object.entries(weights)) {
+    if (name in expected) continue;
+    if (!(name in optional)) {
+      warnings.push({ code: 'tensor-ignored', argument: name, message: `${name} is no part of the conversion` });
+      continue;
+    }
+    checkTensor(operation, name, tensor, optional[name]);
+    if (name.endsWith('.bias')) {
+      warnings.push({
+        code: 'bias-dropped',
+        argument: name,
+        message: `${name} has no place in the new layer and is dropped; distillation has to make up for it`,
+      });
+    }
+  }
+  return {
+    query: foldNorm(toHostMatrix(weights['q_proj.weight']), weights, 'q_norm.weight', warnings),
+    key: foldNorm(toHostMatrix(weights['k_proj.weight']), weights, 'k_norm.weight', warnings),
+    value: toHostMatrix(weights['v_proj.weight']),
+    output: toHostMatrix(weights['o_proj.weight']),
+    warnings,
+  };
+}
+
+function foldNorm(matrix: HostMatrix, weights: AttentionWeights, name: string, warnings: InitWarning[]): HostMatrix {
+  const norm = weights[name];
+  if (norm === undefined) return matrix;
+  const [rows, columns] = matrix.shape;
+  for (let row = 0; row < rows; row++) {
+    const factor = norm.data[row % norm.data.length];
+    for (let i = row * columns; i < (row + 1) * columns; i++) matrix.data[i] *= factor;
+  }
+  warnings.push({
+    code: 'norm-folded',
+    argument: name,
+    message: `${name} is folded into the rows of the projection; the normalisation itself is not linear and is dropped`,
+  });
+  return matrix;
+}
+
+function checkTensor(operation: string, name: string, tensor: HostTensor | undefined, shape: readonly number[]): void {
+  const wanted = `shape [${shape.join(', ')}]`;
+  if (tensor === undefined) {
+    throw new InitError({
+      code: 'argument',
+      operation,
+      argument: name,
+      expected: wanted,
+      got: 'no such tensor',
+      advice: 'Pass the weights of one attention layer, named as after "self_attn.".',
+    });
+  }
+  const count = shape.reduce((product, size) => product * size, 1);
+  if (tensor.shape.join() !== shape.join() || tensor.data.length !== count) {
+    throw new InitError({
+      code: 'shape',
+      operation,
+      argument: name,
+      expected: wanted,
+      got: `shape [${tensor.shape.join(', ')}] with ${tensor.data.length} values`,
+      advice: 'Check hiddenSize, headCount, keyValueHeadCount and headDim against the config of the checkpoint.',
+    });
+  }
+  const wrong = tensor.data.findIndex((value) => !Number.isFinite(value));
+  if (wrong >= 0) {
+    throw new InitError({
+      code: 'data',
+      operation,
+      argument: name,
+      expected: 'finite values',
+      got: `${tensor.data[wrong]} at flat index ${wrong}`,
+      advice: 'Check the checkpoint: it may be truncated or come from a run that diverged.',
+    });
+  }
+}
+
+function checkAttentionShape(operation: string, shape: AttentionShape): void {
+  for (const name of ['hiddenSize', 'headCount', 'keyValueHeadCount', 'headDim'] as const) {
+    checkSize(operation, name, shape[name]);
+  }
+  const { headCount, keyValueHeadCount } = shape;
+  if (headCount % keyValueHeadCount !== 0) {
+    throw new InitError({
+      code: 'argument',
+      operation,
+      argument: 'keyValueHeadCount',
+      expected: `a divisor of headCount ${headCount}`,
+      got: String(keyValueHeadCount),
+      advice: 'Check the config: grouped-query attention shares every key/value head among equally many query heads.',
+    });
+  }
+}
+
+/** Throws unless `value` is an integer of at least 1. */
+export function checkSize(operation: string, argument: string, value: unknown): void {
+  if (typeof value === 'number' && Number.isInteger(value) && value > 0) return;
+  throw new InitError({
+    code: 'argument',
+    operation,
+    argument,
+    expected: 'a positive integer',
+    got: String(value),
+    advice: 'Take the size from the config of the checkpoint.',
+  });
+}

@@ -1,0 +1,26 @@
+export type { AttentionShape, AttentionWeights, LinearAttention } from './attention-weights.js';
+export {
+  type EnergyRankOptions,
+  energyKept,
+  energyRank,
+  type LayerEnergyRankRequest,
+  layerEnergyRank,
+} from './energy-rank.js';
+export type { HostMatrix, HostTensor } from './host-tensor.js';
+export { InitError, type InitErrorDetails, type InitWarning } from './init-error.js';
+export {
+  type LeftSingularVectors,
+  leftSingularVectors,
+  type SingularValueDecomposition,
+  singularValueDecomposition,
+  singularValues,
+} from './linear-algebra/svd.js';
+export {
+  type Mamba2FromAttentionOptions,
+  type Mamba2FromAttentionResult,
+  mamba2WeightsFromAttention,
+} from './mamba2-from-attention.js';
+export { assembleMlaWeights, type MlaBases, type MlaSources, mlaSources } from './mla-assembly.js';
+export { type MlaFromAttentionResult, mlaWeightsFromAttention } from './mla-from-attention.js';
+export type { MlaFromAttentionOptions, RankChoice } from './mla-options.js';
+export type { RopeMatching } from './rope-rows.js';
