@@ -6,3 +6,4 @@ export {
   placementViolations,
   summarisePlacement,
 } from './placement-report.js';
+export { type CalibrationBatch, type SensitivityOptions, type SensitivityScores, sensitivityScores } from './sensitivity.js';

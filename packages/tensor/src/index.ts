@@ -42,3 +42,14 @@ export {
   tanh,
 } from './ops/pointwise/index.js';
 export { mean, type ReduceOptions, sum } from './ops/reduce/index.js';
+export { attention, type AttentionOptions } from './ops/attention/index.js';
+export { advance, advanceAll, cacheWrite } from './ops/cache-write/index.js';
+export { checkTokenIds, embedding } from './ops/embedding/index.js';
+export { linear, matmul, matmulInto, type MatmulIntoOptions, type MatmulOptions } from './ops/matmul/index.js';
+export { reshape } from './ops/reshape/index.js';
+export { rmsNorm, type RmsNormOptions } from './ops/rms-norm/index.js';
+export { rope, type RopeLayout, type RopeOptions, type RopeTables } from './ops/rope/index.js';
+export { logSoftmax, softmax } from './ops/softmax/index.js';
+export { swiglu } from './ops/swiglu/index.js';
+export { AdamW, type AdamWOptions, constantSchedule, cosineSchedule, type CosineOptions, type Gradients, type Schedule } from './optim/index.js';
+export { Random, type RandomState } from './random/random.js';

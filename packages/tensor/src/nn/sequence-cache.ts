@@ -17,6 +17,7 @@ export class SequenceCache implements Cache {
   private readonly after: Tensor;
   private readonly segments: Tensor;
   private hostLength = 0;
+  private segmented = false;
 
   constructor(device: Device, batch: number, capacity: number, states: readonly MixerState[]) {
     this.device = device;
@@ -57,6 +58,10 @@ export class SequenceCache implements Cache {
         `cache: ${this.hostLength} + ${count} tokens do not fit its capacity of ${this.capacity}. Make it larger with newCache().`,
       );
     }
+    if (this.segmented && !segments) {
+      throw new ZebraError('argument', 'cache: earlier tokens came with segments (padding or documents), so these need theirs too');
+    }
+    this.segmented ||= segments !== undefined;
     const fresh = this.hostLength === 0;
     advance(this.after, count);
     if (segments) scope(() => cacheWrite(this.segments, reshape(segments, [this.batch, count, 1]), this.before));

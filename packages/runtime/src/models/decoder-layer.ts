@@ -1,0 +1,52 @@
+// Shape suffixes: B rows, T tokens, D hidden size, F MLP size.
+import { add, linear, rmsNorm, type Shape, swiglu, type Tensor } from '@zebra/tensor';
+import { checkWeights, type LayerResult, type Mixer, type MixerState, type SequenceContext } from '@zebra/tensor/nn';
+
+/** Sizes of the parts of a decoder layer around its mixer. */
+export interface DecoderLayerConfig {
+  readonly hiddenSize: number;
+  readonly intermediateSize: number;
+  readonly normEpsilon: number;
+}
+
+/** Parameters of a decoder layer around its mixer, by name. */
+export function decoderSpecs({ hiddenSize, intermediateSize }: DecoderLayerConfig): Map<string, Shape> {
+  return new Map<string, Shape>([
+    ['input_layernorm.weight', [hiddenSize]],
+    ['post_attention_layernorm.weight', [hiddenSize]],
+    ['mlp.gate_proj.weight', [intermediateSize, hiddenSize]],
+    ['mlp.up_proj.weight', [intermediateSize, hiddenSize]],
+    ['mlp.down_proj.weight', [hiddenSize, intermediateSize]],
+  ]);
+}
+
+/** A pre-norm decoder layer with a gated MLP around any mixer: x + mixer(norm x), then + MLP(norm ·). */
+export class DecoderLayer {
+  readonly mixer: Mixer;
+  private readonly config: DecoderLayerConfig;
+  private readonly weights: ReadonlyMap<string, Tensor>;
+
+  /** @throws ZebraError `format` when the weights are not exactly those of {@link decoderSpecs} */
+  constructor(config: DecoderLayerConfig, mixer: Mixer, weights: ReadonlyMap<string, Tensor>) {
+    checkWeights('DecoderLayer', decoderSpecs(config), weights);
+    this.config = config;
+    this.mixer = mixer;
+    this.weights = weights;
+  }
+
+  forward(x_BTD: Tensor, context: SequenceContext, state?: MixerState): LayerResult {
+    const mixerOutput = this.mixer.forward(this.norm(x_BTD, 'input_layernorm.weight'), context, state);
+    const middle_BTD = add(x_BTD, mixerOutput);
+    const normed_BTD = this.norm(middle_BTD, 'post_attention_layernorm.weight');
+    const gated_BTF = swiglu(linear(normed_BTD, this.weight('mlp.gate_proj.weight')), linear(normed_BTD, this.weight('mlp.up_proj.weight')));
+    return { output: add(middle_BTD, linear(gated_BTF, this.weight('mlp.down_proj.weight'))), mixerOutput };
+  }
+
+  private norm(x: Tensor, name: string): Tensor {
+    return rmsNorm(x, this.weight(name), { eps: this.config.normEpsilon });
+  }
+
+  private weight(name: string): Tensor {
+    return this.weights.get(name) as Tensor;
+  }
+}

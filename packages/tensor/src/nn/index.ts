@@ -1,0 +1,28 @@
+export type { RopeTables } from '../ops/rope/index.js';
+export type {
+  Cache,
+  CacheContext,
+  CausalLM,
+  ForwardOptions,
+  LayeredCausalLM,
+  LayerObservation,
+  LayerResult,
+  Mixer,
+  MixerState,
+  SequenceContext,
+} from './causal-lm.js';
+export { composeLayers } from './compose.js';
+export {
+  buildRopeTables,
+  type Llama3Scaling,
+  llama3Frequencies,
+  plainFrequencies,
+  ropeAngles,
+  type YarnFrequencies,
+  type YarnScaling,
+  yarnFrequencies,
+  yarnMagnitude,
+} from './rope-tables.js';
+export { runLayers } from './run-layers.js';
+export { SequenceCache } from './sequence-cache.js';
+export { checkWeights, type WeightSpecs } from './strict-weights.js';
