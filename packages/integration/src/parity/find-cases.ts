@@ -1,0 +1,43 @@
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Device } from '@zebra/tensor';
+import { checkInitialisation } from './init-case.js';
+import { checkLayer } from './layer-case.js';
+import { checkLosses } from './losses-case.js';
+import { checkModel } from './model-case.js';
+import type { ParityRow } from './row.js';
+import { Golden } from './golden.js';
+
+/** A golden folder and how to check it. */
+export interface ParityCase {
+  readonly name: string;
+  readonly run: (device: Device) => Promise<ParityRow[]>;
+}
+
+/** Finds every golden folder below a root by the files it holds. */
+export async function findCases(root: string, under = ''): Promise<ParityCase[]> {
+  const entries = await readdir(join(root, under), { withFileTypes: true });
+  const files = new Set(entries.filter((entry) => entry.isFile()).map((entry) => entry.name));
+  const cases: ParityCase[] = [];
+  if (files.size > 0) cases.push(await recognise(root, under, files));
+  for (const entry of entries.filter((e) => e.isDirectory()).sort((a, b) => a.name.localeCompare(b.name))) {
+    cases.push(...(await findCases(root, join(under, entry.name))));
+  }
+  return cases;
+}
+
+async function recognise(root: string, name: string, files: ReadonlySet<string>): Promise<ParityCase> {
+  const folder = join(root, name);
+  if (files.has('model.safetensors')) return { name, run: (device) => checkModel(device, name, folder, files) };
+  if (files.has('weights.safetensors')) return { name, run: (device) => checkLayer(device, name, folder) };
+  if (files.has('golden.safetensors')) {
+    const golden = await Golden.read(folder, 'golden.safetensors');
+    if (golden.has('kv_product')) return { name, run: () => checkInitialisation(name, folder, root) };
+    if (golden.has('student_logits')) return { name, run: (device) => checkLosses(device, name, folder) };
+  }
+  // A folder nobody can check must not pass for one that agrees.
+  return {
+    name,
+    run: async () => [{ case: name, check: `not recognised: ${[...files].join(', ')}`, error: Number.POSITIVE_INFINITY, tolerance: 0, passed: false }],
+  };
+}

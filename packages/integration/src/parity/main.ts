@@ -1,0 +1,57 @@
+import { writeFile } from 'node:fs/promises';
+import { parseArgs } from 'node:util';
+import { type AdapterChoice, openDevice } from '@zebra/tensor';
+import { findCases } from './find-cases.js';
+import { checkModelFolder } from './model-folder.js';
+import type { ParityRow } from './row.js';
+
+const USAGE = `npm run parity -- [--goldens DIR] [--model DIR [--text TEXT]] [--json FILE] [--adapter auto|hardware|software|swiftshader]
+
+  --goldens DIR  every golden case below DIR, in float32
+  --model DIR    loads a Hugging Face folder by name and prints its next-token loss on TEXT`;
+
+const { values } = parseArgs({
+  options: {
+    goldens: { type: 'string' },
+    model: { type: 'string' },
+    text: { type: 'string' },
+    json: { type: 'string' },
+    adapter: { type: 'string', default: 'auto' },
+  },
+});
+if (!values.goldens && !values.model) {
+  console.error(USAGE);
+  process.exit(2);
+}
+
+const device = await openDevice({ adapter: values.adapter as AdapterChoice, poison: true });
+console.log(`on ${device.info.description || device.info.vendor}, ${device.info.software ? 'software' : 'hardware'}`);
+const rows: ParityRow[] = [];
+
+if (values.goldens) {
+  const cases = await findCases(values.goldens);
+  if (cases.length === 0) throw new Error(`parity: no golden case below ${values.goldens}`);
+  for (const { name, run } of cases) {
+    const found = await run(device).catch((error: Error): ParityRow[] => [
+      { case: name, check: `failed: ${error.message}`, error: Number.POSITIVE_INFINITY, tolerance: 0, passed: false },
+    ]);
+    for (const row of found) print(row);
+    rows.push(...found);
+  }
+}
+if (values.model) {
+  const row = await checkModelFolder(device, values.model, values.text);
+  print(row);
+  rows.push(row);
+}
+
+const failed = rows.filter((row) => !row.passed);
+console.log(`${rows.length - failed.length} of ${rows.length} within tolerance`);
+if (values.json) await writeFile(values.json, `${JSON.stringify({ adapter: device.info, rows }, undefined, 2)}\n`);
+device.destroy();
+process.exit(failed.length > 0 ? 1 : 0);
+
+function print(row: ParityRow): void {
+  const error = Number.isFinite(row.error) ? row.error.toExponential(1) : '∞';
+  console.log(`${row.passed ? 'ok  ' : 'FAIL'} ${row.case.padEnd(34)} ${error.padStart(8)} (≤ ${row.tolerance.toExponential(0)})  ${row.check}`);
+}
