@@ -30,6 +30,11 @@ export function isFloat(dtype: DType): boolean {
   return dtype === 'float32' || dtype === 'float16' || dtype === 'bfloat16';
 }
 
+/** Whether kernels can compute in a dtype: `bfloat16` is stored only. */
+export function isComputable(dtype: DType): boolean {
+  return dtype === 'float32' || dtype === 'float16';
+}
+
 /** Throws unless `value` names a dtype. */
 export function assertDType(operation: string, value: unknown): asserts value is DType {
   if (typeof value !== 'string' || !(value in BYTES)) {

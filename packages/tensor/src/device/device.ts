@@ -21,6 +21,8 @@ export interface DeviceInfo {
   /** float16 can be computed in, not only stored. */
   readonly float16: boolean;
   readonly subgroups: boolean;
+  /** Invocations of a subgroup where that is fixed, as on most adapters; 0 where it varies, or without subgroups. */
+  readonly subgroupSize: number;
   readonly timestamps: boolean;
 }
 
@@ -37,6 +39,8 @@ export interface DeviceOptions {
   readonly poison?: boolean;
   /** Treat the adapter as software (`true`) or hardware (`false`) when choosing kernel variants. Default: as it is. */
   readonly software?: boolean;
+  /** Use subgroups where the adapter has them. Default true. */
+  readonly subgroups?: boolean;
 }
 
 /** One range bound by a dispatch, with the dtype the kernel is to see. */
@@ -79,7 +83,13 @@ export class Device {
   constructor(gpu: GPUDevice, info: DeviceInfo, options: DeviceOptions = {}) {
     this.gpu = gpu;
     this.limits = gpu.limits;
-    this.info = { ...info, software: options.software ?? info.software };
+    const subgroups = info.subgroups && options.subgroups !== false;
+    this.info = {
+      ...info,
+      software: options.software ?? info.software,
+      subgroups,
+      subgroupSize: subgroups ? info.subgroupSize : 0,
+    };
     this.poison = options.poison ?? false;
     this.pool = new BufferPool(gpu, Math.min(gpu.limits.maxBufferSize, gpu.limits.maxStorageBufferBindingSize));
     this.queue = new EagerQueue(gpu, this.pool);

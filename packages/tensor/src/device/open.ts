@@ -78,6 +78,7 @@ function describe(adapter: GPUAdapter, gpu: GPUDevice): DeviceInfo {
     software: isSoftware(info),
     float16: gpu.features.has('shader-f16'),
     subgroups: gpu.features.has('subgroups'),
+    subgroupSize: info.subgroupMinSize === info.subgroupMaxSize ? (info.subgroupMinSize ?? 0) : 0,
     timestamps: gpu.features.has('timestamp-query'),
   };
 }

@@ -77,7 +77,9 @@ function makeInput(input: CaseInput, random: () => number): HostTensor {
   if (!input.values) return normalValues(input.shape, random);
   const host = hostTensor(input.shape);
   const { values } = input;
-  return { shape: host.shape, data: host.data.map((_, index) => Math.fround(values(index, random))) };
+  const integer = input.dtype === 'int32' || input.dtype === 'uint32';
+  const rounded = (value: number) => (integer ? value : Math.fround(value));
+  return { shape: host.shape, data: host.data.map((_, index) => rounded(values(index, random))) };
 }
 
 async function compareAll(

@@ -1,5 +1,5 @@
 import { allocateTensor, defineOp, type Op } from '../../core/define-op.js';
-import { isFloat } from '../../core/dtype.js';
+import { isComputable } from '../../core/dtype.js';
 import { type HostTensor, hostTensor } from '../../core/host.js';
 import { dtypeError, type Shape, shapeError, showShape } from '../../core/shape.js';
 import type { Tensor } from '../../core/tensor.js';
@@ -65,8 +65,8 @@ function defineBinary(name: string, row: BinaryRow): Op<Record<never, never>> {
   return defineOp<Record<never, never>>({
     name,
     shape([a, b]) {
-      if (!isFloat(a!.dtype)) dtypeError(name, 'a', 'a float', a!.dtype);
-      if (!isFloat(b!.dtype)) dtypeError(name, 'b', 'a float', b!.dtype);
+      if (!isComputable(a!.dtype)) dtypeError(name, 'a', 'float32 or float16', a!.dtype);
+      if (!isComputable(b!.dtype)) dtypeError(name, 'b', 'float32 or float16', b!.dtype);
       // float32 wins: a float16 operand never lowers the precision of the other.
       const dtype = a!.dtype === b!.dtype ? a!.dtype : 'float32';
       return [{ shape: plan(name, a!.shape, b!.shape).shape, dtype }];

@@ -1,5 +1,5 @@
 import { allocateTensor, defineOp, type Op } from '../../core/define-op.js';
-import { isFloat } from '../../core/dtype.js';
+import { isComputable } from '../../core/dtype.js';
 import { hostTensor } from '../../core/host.js';
 import { dtypeError } from '../../core/shape.js';
 import type { Tensor } from '../../core/tensor.js';
@@ -42,7 +42,7 @@ function defineUnary(name: string, row: UnaryRow): Op<UnaryAttributes> {
   return defineOp<UnaryAttributes>({
     name,
     shape([x]) {
-      if (!x || !isFloat(x.dtype)) dtypeError(name, 'x', 'a float', x?.dtype ?? 'int32');
+      if (!x || !isComputable(x.dtype)) dtypeError(name, 'x', 'float32 or float16', x?.dtype ?? 'int32');
       return [x];
     },
     forward({ device, inputs: [x], outputs: [y], attributes }) {

@@ -1,5 +1,5 @@
 import { defineOp } from '../../core/define-op.js';
-import { isFloat } from '../../core/dtype.js';
+import { isComputable } from '../../core/dtype.js';
 import { hostTensor } from '../../core/host.js';
 import { dtypeError, elementCount, type Shape, shapeError, type TensorSpec } from '../../core/shape.js';
 import type { Tensor } from '../../core/tensor.js';
@@ -36,7 +36,7 @@ function keptShape(shape: Shape, { start, end }: SumAttributes): Shape {
 export const sumOp = defineOp<SumAttributes>({
   name: 'sum',
   shape([x], attributes): TensorSpec[] {
-    if (!isFloat(x!.dtype)) dtypeError('sum', 'x', 'a float', x!.dtype);
+    if (!isComputable(x!.dtype)) dtypeError('sum', 'x', 'float32 or float16', x!.dtype);
     return [{ shape: outputShape(x!.shape, attributes), dtype: x!.dtype }];
   },
   forward({ inputs: [x], outputs: [y], attributes: { start, end } }) {

@@ -26,7 +26,9 @@ export function sumTo(x: Tensor, shape: Shape): Tensor {
     const n = elementCount(sizes.slice(start, end));
     const inner = elementCount(sizes.slice(end));
     for (let d = start; d < end; d++) sizes[d] = 1;
-    const reduced = allocateTensor(x.device, { shape: sizes, dtype: x.dtype });
+    const last = elementCount(sizes) === elementCount(shape);
+    // Only the last pass rounds to the operand's dtype.
+    const reduced = allocateTensor(x.device, { shape: sizes, dtype: last ? x.dtype : 'float32' });
     reduceInto(current, reduced, outer, n, inner, 'sum');
     current = reduced;
   }

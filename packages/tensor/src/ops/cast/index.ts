@@ -1,0 +1,57 @@
+import { allocateTensor, defineOp } from '../../core/define-op.js';
+import { assertDType, type DType, isFloat } from '../../core/dtype.js';
+import type { Tensor } from '../../core/tensor.js';
+import { castKernel, elementsOfWord } from './cast.wgsl.js';
+import { castReference } from './reference.js';
+
+/** Attributes of `cast`. */
+export interface CastAttributes {
+  readonly dtype: DType;
+  /** dtype of the input, for the reference, whose tensors have none. */
+  readonly from: DType;
+}
+
+/** Conversion between dtypes as an operation. */
+export const castOp = defineOp<CastAttributes>({
+  name: 'cast',
+  shape: ([x], { dtype }) => [{ shape: x!.shape, dtype }],
+  forward: ({ inputs: [x], outputs: [y] }) => castInto(x!, y!),
+  backward({ device, inputs: [x], gradients: [g] }) {
+    if (!g || !isFloat(x!.dtype)) return [undefined];
+    const d = allocateTensor(device, x!);
+    castInto(g, d);
+    return [d];
+  },
+  reference: {
+    forward: ([x], { from, dtype }) => [castReference(x!, from, dtype)],
+    backward: (_inputs, { from, dtype }, [g]) => [isFloat(from) && isFloat(dtype) ? g : undefined],
+  },
+});
+
+function castInto(x: Tensor, y: Tensor): void {
+  const words = Math.ceil(y.size / elementsOfWord(y.dtype));
+  y.device.dispatch(castKernel, {
+    bindings: { x: { ...x.range(), dtype: 'uint32' }, y: { ...y.range(), dtype: 'uint32' } },
+    params: { count: y.size, words },
+    constants: { from: x.dtype, to: y.dtype },
+    groups: Math.ceil(words / y.device.workgroupOf(castKernel)),
+  });
+}
+
+/**
+ * Converts a tensor to another dtype. Works for every dtype on every adapter, also float16 where it can only be
+ * stored, and bfloat16.
+ *
+ * Narrower floats round to nearest even and overflow to infinity; NaN stays NaN. Floats become integers by cutting
+ * towards zero and clamping to the range; between `int32` and `uint32` the bits are kept. The gradient is cast back;
+ * integers have none.
+ *
+ * @param x any shape and dtype
+ * @returns a new tensor of x's shape; another handle on `x` itself where it has the dtype already
+ * @throws ZebraError `dtype` for something that is no dtype
+ */
+export function cast(x: Tensor, dtype: DType): Tensor {
+  assertDType('cast', dtype);
+  if (x.dtype === dtype) return x.alias();
+  return castOp.apply([x], { dtype, from: x.dtype })[0]!;
+}

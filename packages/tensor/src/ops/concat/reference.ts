@@ -1,0 +1,1 @@
+export { concatReference, sliceReference } from '../slice/reference.js';

@@ -1,0 +1,9 @@
+export { linear } from './linear.js';
+export {
+  type MatmulAttributes,
+  type MatmulIntoOptions,
+  type MatmulOptions,
+  matmul,
+  matmulInto,
+  matmulOp,
+} from './matmul.js';

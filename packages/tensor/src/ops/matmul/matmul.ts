@@ -1,0 +1,114 @@
+import { allocateTensor, defineOp } from '../../core/define-op.js';
+import type { DType } from '../../core/dtype.js';
+import { scope } from '../../core/scope.js';
+import { dtypeError, sameShape, shapeError, type TensorSpec } from '../../core/shape.js';
+import type { Tensor } from '../../core/tensor.js';
+import { ZebraError } from '../../errors.js';
+import { matmulGeometry } from './geometry.js';
+import { matmulGradientReference, matmulReference } from './reference.js';
+import { runMatmul } from './run.js';
+
+/** Options of {@link matmul}. */
+export interface MatmulOptions {
+  /** `a` is stored as [..., K, M]. Default false. */
+  readonly transposeA?: boolean;
+  /** `b` is stored as [..., N, K], as the weights of linear layers are. Default false. */
+  readonly transposeB?: boolean;
+  /** dtype of the result, `float32` or `float16`. Default: float32 if either operand is, else float16. */
+  readonly dtype?: DType;
+}
+
+/** Options of {@link matmulInto}. */
+export interface MatmulIntoOptions {
+  /** `a` is stored as [..., K, M]. Default false. */
+  readonly transposeA?: boolean;
+  /** `b` is stored as [..., N, K]. Default false. */
+  readonly transposeB?: boolean;
+  /** Add to what `out` holds instead of replacing it. Default false. */
+  readonly accumulate?: boolean;
+  /** Factor of the product (not of what `out` held). Default 1. */
+  readonly alpha?: number;
+}
+
+/** Attributes of the operation `matmul`. */
+export interface MatmulAttributes {
+  readonly transposeA: boolean;
+  readonly transposeB: boolean;
+  readonly dtype?: DType;
+}
+
+/** The (batched) matrix product as an operation. */
+export const matmulOp = defineOp<MatmulAttributes>({
+  name: 'matmul',
+  shape([a, b], { transposeA, transposeB, dtype }) {
+    assertComputable('matmul', 'a', a!.dtype);
+    assertComputable('matmul', 'b', b!.dtype);
+    const made = dtype ?? (a!.dtype === 'float16' && b!.dtype === 'float16' ? 'float16' : 'float32');
+    assertComputable('matmul', 'dtype', made);
+    return [{ shape: matmulGeometry('matmul', a!.shape, b!.shape, transposeA, transposeB).shape, dtype: made }];
+  },
+  forward({ inputs: [a, b], outputs: [c], attributes }) {
+    runMatmul('matmul', c!, a!, b!, attributes);
+  },
+  backward({ device, inputs: [a, b], gradients: [g], attributes: { transposeA, transposeB }, needs }) {
+    const gradientOf = (operand: Tensor, left: Tensor, right: Tensor, options: MatmulIntoOptions): Tensor => {
+      const gradient = allocateTensor(device, operand);
+      scope(() => runMatmul('matmul', gradient, left, right, options));
+      return gradient;
+    };
+    // C = A·B gives dA = dC·Bᵀ and dB = Aᵀ·dC; an operand stored transposed gets the transposed product.
+    const a_ = () =>
+      transposeA
+        ? gradientOf(a!, b!, g!, { transposeA: transposeB, transposeB: true })
+        : gradientOf(a!, g!, b!, { transposeB: !transposeB });
+    const b_ = () =>
+      transposeB
+        ? gradientOf(b!, g!, a!, { transposeA: true, transposeB: transposeA })
+        : gradientOf(b!, a!, g!, { transposeA: !transposeA });
+    return [needs[0] ? a_() : undefined, needs[1] ? b_() : undefined];
+  },
+  reference: {
+    forward: ([a, b], attributes) => [matmulReference(a!, b!, attributes)],
+    backward: ([a, b], attributes, [g]) => matmulGradientReference(a!, b!, attributes, g!),
+  },
+});
+
+function assertComputable(operation: string, argument: string, dtype: DType): void {
+  if (dtype !== 'float32' && dtype !== 'float16') dtypeError(operation, argument, 'float32 or float16', dtype);
+}
+
+/**
+ * Matrix product a · b, summed in float32.
+ *
+ * @param a [..., M, K], or [..., K, M] with `transposeA`; float32 or float16
+ * @param b [..., K, N], or [..., N, K] with `transposeB`. The leading dimensions of the two are equal, or one operand
+ *   is a single matrix that serves the whole batch of the other
+ * @returns [..., M, N]
+ * @throws ZebraError `shape` for sizes that do not fit, `dtype` for operands that are not float32 or float16
+ */
+export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tensor {
+  const { transposeA = false, transposeB = false, dtype } = options;
+  return matmulOp.apply([a, b], { transposeA, transposeB, ...(dtype && { dtype }) })[0]!;
+}
+
+/**
+ * Writes alpha · a · b into `out`, or adds it to `out`; nothing is recorded for gradients.
+ *
+ * @param out [..., M, N] float32 or float16, of the batch of the operands; or a single matrix, which receives the sum
+ *   over the batch. May be a view of some rows of a larger tensor; must not share memory with `a` or `b`
+ * @param a [..., M, K], or [..., K, M] with `transposeA`
+ * @param b [..., K, N], or [..., N, K] with `transposeB`
+ * @throws ZebraError `shape`, `dtype`, or `argument` for an output that shares memory with an operand
+ */
+export function matmulInto(out: Tensor, a: Tensor, b: Tensor, options: MatmulIntoOptions = {}): void {
+  const tensors: Record<string, TensorSpec> = { out, a, b };
+  for (const [name, { dtype }] of Object.entries(tensors)) assertComputable('matmulInto', name, dtype);
+  const { transposeA = false, transposeB = false } = options;
+  const { m, n, shape } = matmulGeometry('matmulInto', a.shape, b.shape, transposeA, transposeB);
+  const single = out.size === m * n && sameShape(out.shape.slice(-2), [m, n]);
+  if (!single && !sameShape(out.shape, shape)) shapeError('matmulInto', 'out', `[${shape.join(', ')}]`, out.shape);
+  if (out.storage === a.storage || out.storage === b.storage) {
+    throw new ZebraError('argument', 'matmulInto: out shares memory with an operand. Write into a tensor of its own.');
+  }
+  scope(() => runMatmul('matmulInto', out, a, b, options));
+}

@@ -1,0 +1,2 @@
+export { type SliceAttributes, slice, sliceOp } from './slice.js';
+export { type SplitAttributes, split, splitOp } from './split.js';
