@@ -29,7 +29,12 @@ export interface DistillationOptions {
  * @returns a float32 tensor of one element, with gradients to the student alone
  * @throws ZebraError `argument` when the vocabularies differ, or targets are missing
  */
-export function distillationLoss(teacher: CausalLM, student: CausalLM, batch: DistillationBatch, options: DistillationOptions = {}): Tensor {
+export function distillationLoss(
+  teacher: CausalLM,
+  student: CausalLM,
+  batch: DistillationBatch,
+  options: DistillationOptions = {},
+): Tensor {
   const { temperature = 1, divergenceWeight = 1, crossEntropyWeight = 0, checkpointLayers = false } = options;
   if (teacher.vocabularySize !== student.vocabularySize) {
     throw new ZebraError(

@@ -59,13 +59,15 @@ function layerTerm(
   context: SequenceContext,
   { mixerWeight = 0, checkpointLayers = false }: LayerDistillationOptions,
 ): Tensor {
-  const run = (input: Tensor): Tensor => {
+  const run = (input: Tensor, outputGoal: Tensor, mixerGoal: Tensor): Tensor => {
     const { output, mixerOutput } = student.forwardLayer(layer, input, context);
     const hidden = layer === student.layerCount - 1 ? student.finalNorm(output) : output;
-    const distance = meanDistance(hidden, goal);
-    return mixerWeight === 0 ? distance : add(distance, scale(meanDistance(mixerOutput, target.mixerOutput), mixerWeight));
+    const distance = meanDistance(hidden, outputGoal);
+    return mixerWeight === 0 ? distance : add(distance, scale(meanDistance(mixerOutput, mixerGoal), mixerWeight));
   };
-  return checkpointLayers ? checkpoint([target.input], run) : run(target.input);
+  // What is recomputed later must hold all that it needs, the teacher's outputs too.
+  const given = [target.input, goal, target.mixerOutput] as const;
+  return checkpointLayers ? checkpoint(given, run) : run(...given);
 }
 
 function meanDistance(a: Tensor, b: Tensor): Tensor {
@@ -82,7 +84,7 @@ export function layerDistillationParameters(student: LayeredCausalLM): Map<strin
   return all;
 }
 
-/** The batch's positions and segments as a context for layers. */
-export function contextOf({ positions, segments }: TokenBatch): SequenceContext {
-  return { ...(positions && { positions }), ...(segments && { segments }) };
+/** The batch's positions and segments, as layers and models take them. */
+export function contextOf({ positions, segments }: TokenBatch): Pick<SequenceContext, 'positions' | 'segments'> {
+  return { positions, segments };
 }

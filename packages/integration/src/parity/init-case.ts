@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { type HostTensor, mlaWeightsFromAttention } from '@zebra/init';
-import { parseHybridLayers } from '@zebra/runtime';
 import { Golden, readJsonFile } from './golden.js';
+import { readLayerConfig } from './layer-config.js';
 import { compared, type ParityRow, TOLERANCE } from './row.js';
 
 /** The weights that initialisation makes of an attention layer: products, since factors are unique only up to a rotation. */
@@ -12,7 +12,7 @@ export async function checkInitialisation(name: string, folder: string, root: st
   const teacher = await Golden.read(join(root, model), 'model.safetensors');
   const attention = new Map<string, HostTensor>();
   for (const [key, data] of teacher.under(`${prefix}.`)) attention.set(key, { shape: teacher.shape(`${prefix}.${key}`), data });
-  const { mla } = parseHybridLayers(await readJsonFile(folder, 'hybrid_config.json'));
+  const mla = (await readLayerConfig(folder)).mla(0);
   const { weights } = mlaWeightsFromAttention(attention, {
     hiddenSize: mla.hiddenSize,
     headCount: mla.headCount,

@@ -2,17 +2,17 @@ import { type Device, multiply, scope, sum, type Tensor, tensor, valueAndGradien
 import { Mamba2Layer } from '@zebra/mamba2';
 import { MlaLayer } from '@zebra/mla';
 import type { Mixer, SequenceContext } from '@zebra/tensor/nn';
-import { parseHybridLayers } from '@zebra/runtime';
-import { Golden, readJsonFile } from './golden.js';
+import { Golden } from './golden.js';
+import { readLayerConfig } from './layer-config.js';
 import { compared, type ParityRow, TOLERANCE, worst } from './row.js';
 
 /** A single MLA or Mamba2 layer: output, gradients, far positions, states and steps. */
 export async function checkLayer(device: Device, name: string, folder: string): Promise<ParityRow[]> {
   const golden = await Golden.read(folder, 'golden.safetensors');
   const stored = await Golden.read(folder, 'weights.safetensors');
-  const config = parseHybridLayers(await readJsonFile(folder, 'hybrid_config.json'));
+  const spec = await readLayerConfig(folder);
   const weights = new Map(stored.names.map((key) => [key, stored.tensor(device, key)]));
-  const mixer: Mixer & { dispose?(): void } = stored.has('A_log') ? new Mamba2Layer(config.mamba2, weights) : new MlaLayer(config.mla, weights);
+  const mixer: Mixer & { dispose?(): void } = stored.has('A_log') ? new Mamba2Layer(spec.mamba2(), weights) : new MlaLayer(spec.mla(0), weights);
   const rows = await forwardAndGradients(device, name, golden, mixer, weights);
   if (golden.has('y_positions_9000')) rows.push(await atFarPositions(device, name, golden, mixer));
   if (golden.has('y_float64')) {

@@ -18,7 +18,7 @@ import { AttentionLayer } from './attention-layer.js';
 import { DecoderLayer, decoderSpecs } from './decoder-layer.js';
 import type { ModelSpec } from './model-spec.js';
 import { layerPrefix, MIXER_PREFIX, under } from './prefixes.js';
-import { attentionTables } from './rope.js';
+import { attentionTables, type OwnedRopeTables } from './rope.js';
 import { modelSpecs } from './specs.js';
 
 /**
@@ -35,7 +35,7 @@ export class HybridModel implements LayeredCausalLM {
   readonly headWeight: Tensor;
   private readonly weights: ReadonlyMap<string, Tensor>;
   private readonly layers: readonly DecoderLayer[];
-  private readonly tables: RopeTables | undefined;
+  private readonly tables: OwnedRopeTables | undefined;
   private readonly mlaLayers: readonly MlaLayer[];
 
   /**

@@ -36,7 +36,10 @@ const BINDINGS = {
   totals: 'write',
 } as const;
 
-const vectors = (variant: KernelVariant) => ({ totals: 2 as const, ...rowVectors(['q', 'k'], ['v', 'partial'])(variant) });
+const vectors = (variant: KernelVariant) => ({
+  totals: 2 as const,
+  ...rowVectors(['q', 'k'], ['v', 'partial'])(variant),
+});
 const range = (n: number) => Array.from({ length: n }, (_, i) => i);
 
 /** WGSL that finds the keys of a part: those from `start` to before `end`. */
@@ -149,7 +152,9 @@ ${rowMain(
   workgroupBarrier();
   ${heads
     .map(
-      (h) => `let most${h} = ${range(8).map((n) => `tops[${h * 8 + n}u]`).reduce((x, y) => `max(${x}, ${y})`)};
+      (h) => `let most${h} = ${range(8)
+        .map((n) => `tops[${h * 8 + n}u]`)
+        .reduce((x, y) => `max(${x}, ${y})`)};
   scores[${h * PART}u + lid] = exp2(s${h} - most${h});`,
     )
     .join('\n  ')}
@@ -162,7 +167,10 @@ ${rowMain(
     let at = ((b * p.tk + start + n) * p.key_heads + key_head) * ${valueStride}u + column;
     ${heads.map((h) => `let e${h} = scores[${h * PART}u + n]; l${h} += e${h};`).join(' ')}
     ${range(columns)
-      .map((c) => `if (column + ${c * PART}u < ${value.chunks}u) { let x = ${value.type}(v[at + ${c * PART}u]); ${heads.map((h) => `o${h}[${c}] += e${h} * x;`).join(' ')} }`)
+      .map(
+        (c) =>
+          `if (column + ${c * PART}u < ${value.chunks}u) { let x = ${value.type}(v[at + ${c * PART}u]); ${heads.map((h) => `o${h}[${c}] += e${h} * x;`).join(' ')} }`,
+      )
       .join('\n    ')}
   }
   ${heads

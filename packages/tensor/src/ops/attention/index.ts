@@ -27,9 +27,23 @@ export interface AttentionOptions {
   readonly valueSize?: number;
 }
 
-function callOf({ device, inputs, attributes }: Pick<ForwardCall<AttentionAttributes>, 'device' | 'inputs' | 'attributes'>): Call {
+function callOf({
+  device,
+  inputs,
+  attributes,
+}: Pick<ForwardCall<AttentionAttributes>, 'device' | 'inputs' | 'attributes'>): Call {
   const [q, k, v, segments, keySegments, keyLength] = inputs;
-  return { device, sizes: sizesOf(inputs, attributes), scale: attributes.scale, q: q!, k: k!, v: v!, segments, keySegments, keyLength };
+  return {
+    device,
+    sizes: sizesOf(inputs, attributes),
+    scale: attributes.scale,
+    q: q!,
+    k: k!,
+    v: v!,
+    segments,
+    keySegments,
+    keyLength,
+  };
 }
 
 /** Attention as an operation: inputs [q, k, v, segments, keySegments, keyLength], outputs [y, lse]. */

@@ -6,8 +6,8 @@ import { decodeMerge, decodeRows, decodeTiled, MOST_QUERY, PART } from './decode
 import { type MaskKind, maskKernel } from './mask.wgsl.js';
 import { rowsForward, rowsKeyGradient, rowsQueryGradient, statisticsKernel } from './rows.wgsl.js';
 import { sharedForward, sharedKeyGradient, sharedQueryGradient } from './shared.wgsl.js';
-import { TILE, tiledForward, tiledKeyGradient, tiledQueryGradient } from './tiled.wgsl.js';
 import type { Sizes } from './sizes.js';
+import { TILE, tiledForward, tiledKeyGradient, tiledQueryGradient } from './tiled.wgsl.js';
 
 /** One call as the kernels see it. */
 export interface Call {
@@ -58,7 +58,13 @@ interface Launch {
 
 function launch(call: Call, kernel: Kernel, { bindings, mask, constants, count, tiled }: Launch): void {
   const { device, sizes } = call;
-  const all = { keySize: sizes.keySize, valueSize: sizes.valueSize, valueWidth: sizes.valueWidth, mask: mask.kind, ...constants };
+  const all = {
+    keySize: sizes.keySize,
+    valueSize: sizes.valueSize,
+    valueWidth: sizes.valueWidth,
+    mask: mask.kind,
+    ...constants,
+  };
   const bound = { ...bindings, ...('mask' in kernel.bindings && { mask: mask.buffer }) };
   device.dispatch(kernel, {
     bindings: Object.fromEntries(Object.entries(bound).map(([name, tensor]) => [name, tensor?.range()])),
@@ -87,6 +93,8 @@ const MOST_SHARED = 96;
 const MOST_PAIRED = 48;
 // Elements of a head that the accumulators of the tiled kernels hold.
 const MOST_TILED = 128;
+// Keys of a part on a software adapter: few, so that every lane has some.
+const SOFTWARE_PART = 32;
 // Queries up to which the keys are split.
 const MOST_DECODE = 4;
 
@@ -110,8 +118,15 @@ function sharedConstants({ device, sizes }: Call, heads: number) {
   return { lanes, broadcast: lanes === 8 ? 'subgroupShuffle' : 'subgroupBroadcast', tile, tileHeads };
 }
 
-/** Rows and heads that one unit of a launch (invocation or workgroup) owns. */
-function tilesOf(call: Call, kind: Kind, heads: number) {
+/** What one unit of a launch (an invocation, or a workgroup where `tiled`) owns. */
+interface Tiles {
+  readonly constants: Readonly<Record<string, number | string>>;
+  readonly rows: number;
+  readonly tileHeads: number;
+  readonly tiled: boolean;
+}
+
+function tilesOf(call: Call, kind: Kind, heads: number): Tiles {
   if (kind === 'rows') return { constants: { tile: 1, tileHeads: 1, step: 1 }, rows: 1, tileHeads: 1, tiled: false };
   if (kind === 'tiled') return { constants: {}, rows: TILE, tileHeads: 1, tiled: true };
   const constants = sharedConstants(call, heads);
@@ -129,7 +144,10 @@ const GRADIENTS = {
 export function forward(call: Call, y: Tensor, lse: Tensor): void {
   const { sizes, q, k, v } = call;
   const { batch, queries, heads } = sizes;
-  if (queries <= MOST_DECODE && sizes.keys > queries && sizes.keySize <= MOST_QUERY) return decode(call, y, lse);
+  if (queries <= MOST_DECODE && sizes.keys > queries && sizes.keySize <= MOST_QUERY) {
+    decode(call, y, lse);
+    return;
+  }
   const kind = kindOf(call);
   const { constants, rows, tileHeads, tiled } = tilesOf(call, kind, sizes.group);
   const count = batch * Math.ceil(queries / rows) * (heads / tileHeads);
@@ -137,11 +155,15 @@ export function forward(call: Call, y: Tensor, lse: Tensor): void {
 }
 
 /** Few queries: splits the keys over workgroups (over invocations on a software adapter) and merges the parts. */
-function decode({ device, sizes, scale, q, k, v, segments, keySegments, keyLength }: Call, y: Tensor, lse: Tensor): void {
+function decode(
+  { device, sizes, scale, q, k, v, segments, keySegments, keyLength }: Call,
+  y: Tensor,
+  lse: Tensor,
+): void {
   const { batch, queries, heads, keys, keySize, valueSize, valueWidth, group, keyHeads } = sizes;
   const { software } = device.info;
   const rows = batch * queries * heads;
-  const parts = Math.ceil(keys / PART);
+  const parts = Math.ceil(keys / (software ? SOFTWARE_PART : PART));
   const tileHeads = software ? 1 : ([4, 2].find((n) => group % n === 0 && n * keySize <= MOST_QUERY) ?? 1);
   const partial = allocateTensor(device, { shape: [rows, parts, valueSize], dtype: 'float32' });
   const totals = allocateTensor(device, { shape: [rows, parts, 2], dtype: 'float32' });
@@ -167,7 +189,13 @@ function decode({ device, sizes, scale, q, k, v, segments, keySegments, keyLengt
   const wide = valueSize % 4 === 0 && valueWidth % 4 === 0 ? 4 : 1;
   const elements = (rows * valueSize) / wide;
   device.dispatch(decodeMerge, {
-    bindings: { partial: partial.range(), totals: totals.range(), length: keyLength?.range(), y: y.range(), lse: lse.range() },
+    bindings: {
+      partial: partial.range(),
+      totals: totals.range(),
+      length: keyLength?.range(),
+      y: y.range(),
+      lse: lse.range(),
+    },
     params: { ...params, count: elements },
     constants,
     groups: Math.ceil(elements / device.workgroupOf(decodeMerge)),
@@ -175,14 +203,24 @@ function decode({ device, sizes, scale, q, k, v, segments, keySegments, keyLengt
 }
 
 /** Gradients of q, k, v where `needs` wants them. */
-export function backward(call: Call, y: Tensor, lse: Tensor, g: Tensor, needs: readonly boolean[]): (Tensor | undefined)[] {
+export function backward(
+  call: Call,
+  y: Tensor,
+  lse: Tensor,
+  g: Tensor,
+  needs: readonly boolean[],
+): (Tensor | undefined)[] {
   const { device, sizes, q, k, v } = call;
   const { batch, queries, heads, keys, keyHeads } = sizes;
   const [dq, dk, dv] = [q, k, v].map((input, i) => (needs[i] ? allocateTensor(device, input) : undefined));
   const kind = kindOf(call);
   const mask = maskOf(call);
   const stats = allocateTensor(device, { shape: [batch, heads, queries, 2], dtype: 'float32' });
-  launch(call, statisticsKernel, { bindings: { y, g, lse, stats }, mask: { ...mask, kind: 'none' }, count: batch * heads * queries });
+  launch(call, statisticsKernel, {
+    bindings: { y, g, lse, stats },
+    mask: { ...mask, kind: 'none' },
+    count: batch * heads * queries,
+  });
   const kernels = GRADIENTS[kind];
   if (dq) {
     const { constants, rows, tileHeads, tiled } = tilesOf(call, kind, sizes.group);

@@ -59,7 +59,16 @@ fn attends(query_segment: i32, own: u32, key_segment: i32, j: u32) -> bool {
 export const maskKernel = defineKernel({
   name: 'attention_mask',
   bindings: { segments: 'read', keys: 'read', length: 'read', y: 'write' },
-  params: { count: 'u32', batch: 'u32', tq: 'u32', tk: 'u32', length_at: 'u32', key_segments_at: 'u32', first_key_at: 'u32', end_query_at: 'u32' },
+  params: {
+    count: 'u32',
+    batch: 'u32',
+    tq: 'u32',
+    tk: 'u32',
+    length_at: 'u32',
+    key_segments_at: 'u32',
+    first_key_at: 'u32',
+    end_query_at: 'u32',
+  },
   source: ({ has }) => {
     const keys = has('keys') ? 'keys' : 'segments';
     return linearMain(

@@ -20,7 +20,22 @@ function view(inputs: Inputs, { valueSize }: AttentionAttributes) {
   const queryAt = (b: number, t: number, h: number) => ((b * queries + t) * heads + h) * keySize;
   const outputAt = (b: number, t: number, h: number) => ((b * queries + t) * heads + h) * (valueSize ?? width);
   const keyRow = (b: number, j: number, h: number) => (b * keys + j) * keyHeads + Math.floor(h / (heads / keyHeads));
-  return { q, k, v, batch, queries, heads, keySize, keys, width, valueSize: valueSize ?? width, attends, queryAt, outputAt, keyRow };
+  return {
+    q,
+    k,
+    v,
+    batch,
+    queries,
+    heads,
+    keySize,
+    keys,
+    width,
+    valueSize: valueSize ?? width,
+    attends,
+    queryAt,
+    outputAt,
+    keyRow,
+  };
 }
 
 type View = ReturnType<typeof view>;
@@ -36,7 +51,10 @@ function probabilities(at: View, b: number, t: number, h: number, scale: number)
   const row: { j: number; p: number }[] = [];
   for (let j = 0; j < at.keys; j++) {
     if (!at.attends(b, t, j)) continue;
-    row.push({ j, p: scale * dot(at.q.data, at.queryAt(b, t, h), at.k.data, at.keyRow(b, j, h) * at.keySize, at.keySize) });
+    row.push({
+      j,
+      p: scale * dot(at.q.data, at.queryAt(b, t, h), at.k.data, at.keyRow(b, j, h) * at.keySize, at.keySize),
+    });
   }
   const most = row.reduce((m, { p }) => Math.max(m, p), Number.NEGATIVE_INFINITY);
   const lse = most + Math.log(row.reduce((sum, { p }) => sum + Math.exp(p - most), 0));
@@ -66,7 +84,11 @@ export function forward(inputs: Inputs, attributes: AttentionAttributes): HostTe
 }
 
 /** Gradients of q, k and v; none of v where only a part of its rows is the value. */
-export function backward(inputs: Inputs, attributes: AttentionAttributes, gradients: Inputs): (HostTensor | undefined)[] {
+export function backward(
+  inputs: Inputs,
+  attributes: AttentionAttributes,
+  gradients: Inputs,
+): (HostTensor | undefined)[] {
   const at = view(inputs, attributes);
   const g = gradients[0]!.data;
   const [dq, dk, dv] = [at.q, at.k, at.v].map(({ shape }) => hostTensor(shape)) as [HostTensor, HostTensor, HostTensor];

@@ -79,12 +79,21 @@ function queryTile({ tile, tileHeads, mask }: RowsConstants): string {
   let own${a} = base + t${a};
   let segment${a} = query_segment(b, t${a});
   ${range(tileHeads)
-    .map((h) => `let row${a}_${h} = (b * p.tq + t${a}) * p.heads + head + ${h}u;\n  let stat${a}_${h} = (b * p.heads + head + ${h}u) * p.tq + t${a};`)
+    .map(
+      (h) =>
+        `let row${a}_${h} = (b * p.tq + t${a}) * p.heads + head + ${h}u;\n  let stat${a}_${h} = (b * p.heads + head + ${h}u) * p.tq + t${a};`,
+    )
     .join('\n  ')}`,
     )
     .join('\n  ')}
   let last = own${tile - 1};
-  var start = ${mask === 'segments' ? range(tile).map((a) => `first_key(b, t${a})`).reduce((x, y) => `min(${x}, ${y})`) : '0u'};`;
+  var start = ${
+    mask === 'segments'
+      ? range(tile)
+          .map((a) => `first_key(b, t${a})`)
+          .reduce((x, y) => `min(${x}, ${y})`)
+      : '0u'
+  };`;
 }
 
 const rowsOf = ({ tile, tileHeads }: RowsConstants) =>
@@ -187,7 +196,9 @@ export const rowsQueryGradient = defineKernel({
     const body = /* wgsl */ `${queryTile(constants)}
   ${rows
     .map(
-      ({ r }) => `var q${r}: array<${key.type}, ${key.chunks}>; var d${r}: array<${key.type}, ${key.chunks}>; var g${r}: array<${value.type}, ${value.chunks}>;
+      ({
+        r,
+      }) => `var q${r}: array<${key.type}, ${key.chunks}>; var d${r}: array<${key.type}, ${key.chunks}>; var g${r}: array<${value.type}, ${value.chunks}>;
   ${each(key.chunks, (c) => `q${r}[${c}] = ${key.type}(q[row${r} * ${key.chunks}u + ${c}]) * (p.scale * LOG2E);`)}
   ${each(value.chunks, (c) => `g${r}[${c}] = ${value.type}(g[row${r} * ${value.chunks}u + ${c}]);`)}
   let stats${r} = stats[stat${r}];`,
@@ -204,7 +215,10 @@ export const rowsQueryGradient = defineKernel({
     ${each(key.chunks, (c) => rows.map(({ r }) => `d${r}[${c}] += ds${r} * x[${c}];`).join(' '))}
   }
   ${rows
-    .map(({ a, r }) => `if (first_query + ${a}u < p.tq) {\n    ${each(key.chunks, (c) => `dq[row${r} * ${key.chunks}u + ${c}] = dq_t(d${r}[${c}] * p.scale);`)}\n  }`)
+    .map(
+      ({ a, r }) =>
+        `if (first_query + ${a}u < p.tq) {\n    ${each(key.chunks, (c) => `dq[row${r} * ${key.chunks}u + ${c}] = dq_t(d${r}[${c}] * p.scale);`)}\n  }`,
+    )
     .join('\n  ')}`;
     return HEADER + maskFunctions(constants.mask) + linearMain('p.count', body);
   },

@@ -39,7 +39,10 @@ function queryTile({ tile, tileHeads, mask, lanes }: SharedConstants): string {
   let own${a} = base + t${a};
   let segment${a} = query_segment(b, t${a});
   ${range(tileHeads)
-    .map((h) => `let row${a}_${h} = (b * p.tq + t${a}) * p.heads + head + ${h}u;\n  let stat${a}_${h} = (b * p.heads + head + ${h}u) * p.tq + t${a};`)
+    .map(
+      (h) =>
+        `let row${a}_${h} = (b * p.tq + t${a}) * p.heads + head + ${h}u;\n  let stat${a}_${h} = (b * p.heads + head + ${h}u) * p.tq + t${a};`,
+    )
     .join('\n  ')}`,
     )
     .join('\n  ')}
@@ -80,10 +83,16 @@ export const sharedForward = defineKernel({
     let my_row = (b * p.tk + mine) * p.key_heads + key_head;
     let my_segment = key_segment(b, mine);
     ${rows.map(({ r }) => steps.map((s) => `var s${r}_${s} = 0.0;`).join(' ')).join('\n    ')}
-    ${each(key.chunks, (c) => `{ let mine = ${key.type}(k[my_row * ${key.chunks}u + ${c}]);
-      ${steps.map((s) => `{ let x = ${broadcast}(mine, ${s}u); ${rows.map(({ r }) => `s${r}_${s} += ${key.dot(`q${r}[${c}]`, 'x')};`).join(' ')} }`).join('\n      ')} }`)}
+    ${each(
+      key.chunks,
+      (c) => `{ let mine = ${key.type}(k[my_row * ${key.chunks}u + ${c}]);
+      ${steps.map((s) => `{ let x = ${broadcast}(mine, ${s}u); ${rows.map(({ r }) => `s${r}_${s} += ${key.dot(`q${r}[${c}]`, 'x')};`).join(' ')} }`).join('\n      ')} }`,
+    )}
     ${steps
-      .map((s) => `{ let segment = ${constants.mask === 'segments' ? `${broadcast}(my_segment, ${s}u)` : 'my_segment'}; ${rows.map(({ a, r }) => `s${r}_${s} = select(MASKED, s${r}_${s}, attends(segment${a}, own${a}, segment, j + ${s}u));`).join(' ')} }`)
+      .map(
+        (s) =>
+          `{ let segment = ${constants.mask === 'segments' ? `${broadcast}(my_segment, ${s}u)` : 'my_segment'}; ${rows.map(({ a, r }) => `s${r}_${s} = select(MASKED, s${r}_${s}, attends(segment${a}, own${a}, segment, j + ${s}u));`).join(' ')} }`,
+      )
       .join('\n    ')}
     ${rows
       .map(
@@ -94,9 +103,12 @@ export const sharedForward = defineKernel({
     l${r} = l${r} * shrink${r} + ${steps.map((s) => `s${r}_${s}`).join(' + ')};`,
       )
       .join('\n    ')}
-    ${each(value.chunks, (c) => `{ let mine = ${value.type}(v[my_row * ${valueStride}u + ${c}]);
+    ${each(
+      value.chunks,
+      (c) => `{ let mine = ${value.type}(v[my_row * ${valueStride}u + ${c}]);
       ${rows.map(({ r }) => `o${r}[${c}] *= shrink${r};`).join(' ')}
-      ${steps.map((s) => `{ let x = ${broadcast}(mine, ${s}u); ${rows.map(({ r }) => `o${r}[${c}] += s${r}_${s} * x;`).join(' ')} }`).join('\n      ')} }`)}
+      ${steps.map((s) => `{ let x = ${broadcast}(mine, ${s}u); ${rows.map(({ r }) => `o${r}[${c}] += s${r}_${s} * x;`).join(' ')} }`).join('\n      ')} }`,
+    )}
   }
   ${rows
     .map(
@@ -138,7 +150,9 @@ export const sharedQueryGradient = defineKernel({
       main(/* wgsl */ `${queryTile(constants)}
   ${rows
     .map(
-      ({ r }) => `var q${r}: array<${key.type}, ${key.chunks}>; var d${r}: array<${key.type}, ${key.chunks}>; var g${r}: array<${value.type}, ${value.chunks}>;
+      ({
+        r,
+      }) => `var q${r}: array<${key.type}, ${key.chunks}>; var d${r}: array<${key.type}, ${key.chunks}>; var g${r}: array<${value.type}, ${value.chunks}>;
   ${each(key.chunks, (c) => `q${r}[${c}] = ${key.type}(q[row${r} * ${key.chunks}u + ${c}]) * (p.scale * LOG2E);`)}
   ${each(value.chunks, (c) => `g${r}[${c}] = ${value.type}(g[row${r} * ${value.chunks}u + ${c}]);`)}
   let stats${r} = stats[stat${r}];`,
@@ -154,7 +168,10 @@ export const sharedQueryGradient = defineKernel({
     ${range(lanes).map(step).join('\n    ')}
   }
   ${rows
-    .map(({ a, r }) => `if (first_query + ${a * lanes}u < p.tq) {\n    ${each(key.chunks, (c) => `dq[row${r} * ${key.chunks}u + ${c}] = dq_t(d${r}[${c}] * p.scale);`)}\n  }`)
+    .map(
+      ({ a, r }) =>
+        `if (first_query + ${a * lanes}u < p.tq) {\n    ${each(key.chunks, (c) => `dq[row${r} * ${key.chunks}u + ${c}] = dq_t(d${r}[${c}] * p.scale);`)}\n  }`,
+    )
     .join('\n  ')}`)
     );
   },

@@ -32,7 +32,8 @@ type Specs = readonly (TensorSpec | undefined)[];
 export function sizesOf(inputs: Specs, attributes: AttentionAttributes): Sizes {
   const [q, k, v] = inputs as readonly TensorSpec[];
   for (const [name, input] of Object.entries({ q: q!, k: k!, v: v! })) {
-    if (input.dtype !== 'float32' && input.dtype !== 'float16') dtypeError('attention', name, 'float32 or float16', input.dtype);
+    if (input.dtype !== 'float32' && input.dtype !== 'float16')
+      dtypeError('attention', name, 'float32 or float16', input.dtype);
     if (input.shape.length !== 4) shapeError('attention', name, 'of rank 4, [B, T, heads, size]', input.shape);
   }
   const [batch, queries, heads, keySize] = q!.shape as [number, number, number, number];
@@ -45,7 +46,8 @@ export function sizesOf(inputs: Specs, attributes: AttentionAttributes): Sizes {
     shapeError('attention', 'v', `[${batch}, ${keys}, ${keyHeads}, Dv] to fit k ${showShape(k!.shape)}`, v!.shape);
   }
   if (heads % keyHeads !== 0) shapeError('attention', 'k', `of a number of heads that divides q's ${heads}`, k!.shape);
-  if (keys < queries) shapeError('attention', 'k', `at least as long as q's ${queries} tokens (new keys included)`, k!.shape);
+  if (keys < queries)
+    shapeError('attention', 'k', `at least as long as q's ${queries} tokens (new keys included)`, k!.shape);
   const valueSize = attributes.valueSize ?? valueWidth;
   if (!Number.isSafeInteger(valueSize) || valueSize < 1 || valueSize > valueWidth) {
     shapeError('attention', 'valueSize', `an integer from 1 to v's row size ${valueWidth}`, String(valueSize));
@@ -54,7 +56,12 @@ export function sizesOf(inputs: Specs, attributes: AttentionAttributes): Sizes {
   return { batch, queries, keys, heads, keyHeads, group: heads / keyHeads, keySize, valueSize, valueWidth };
 }
 
-function checkMask([, , , segments, keySegments, keyLength]: Specs, batch: number, queries: number, keys: number): void {
+function checkMask(
+  [, , , segments, keySegments, keyLength]: Specs,
+  batch: number,
+  queries: number,
+  keys: number,
+): void {
   const check = (name: string, spec: TensorSpec | undefined, shape: readonly number[]) => {
     if (!spec) return;
     if (spec.dtype !== 'int32') dtypeError('attention', name, 'int32', spec.dtype);
@@ -66,5 +73,6 @@ function checkMask([, , , segments, keySegments, keyLength]: Specs, batch: numbe
   if (segments && !keySegments && keys !== queries) {
     shapeError('attention', 'keySegments', `given, [${batch}, ${keys}], where k is longer than q`, 'nothing');
   }
-  if (keySegments && !segments) shapeError('attention', 'segments', `given, [${batch}, ${queries}], with keySegments`, 'nothing');
+  if (keySegments && !segments)
+    shapeError('attention', 'segments', `given, [${batch}, ${queries}], with keySegments`, 'nothing');
 }

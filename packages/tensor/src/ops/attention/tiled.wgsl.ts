@@ -31,7 +31,17 @@ const ROWS = {
 };
 
 /** WGSL that loads one vec4 of `source`: four elements of a row, or one element of four rows; zero outside. */
-function load(target: 'left' | 'right', along: 'rows' | 'elements', source: string, row: string, stride: number, size: number, first: string, end: string, chunk: string): string {
+function load(
+  target: 'left' | 'right',
+  along: 'rows' | 'elements',
+  source: string,
+  row: string,
+  stride: number,
+  size: number,
+  first: string,
+  end: string,
+  chunk: string,
+): string {
   const guard = size % TILE === 0 ? '' : ` && element < ${size}u`;
   return /* wgsl */ `
   // Neighbouring invocations read neighbouring elements.
@@ -65,7 +75,15 @@ const range = (n: number) => Array.from({ length: n }, (_, i) => i);
 const BARRIER = 'workgroupBarrier();';
 
 /** WGSL that writes an accumulator to rows of a tensor. `factor` may speak of the row `n` of four. */
-function store(target: string, from: string, row: string, size: number, first: string, end: string, factor: (n: number) => string): string {
+function store(
+  target: string,
+  from: string,
+  row: string,
+  size: number,
+  first: string,
+  end: string,
+  factor: (n: number) => string,
+): string {
   return range(4)
     .map((n) => {
       const writes = range(chunksOf(size) * 4).map((c) => {
@@ -98,15 +116,22 @@ const queryTile = (constants: TiledConstants) => /* wgsl */ `
       : ''
   }
   ${range(4)
-    .map((n) => `let t${n} = min(first + ly * 4u + ${n}u, p.tq - 1u); let own${n} = base + t${n}; let segment${n} = query_segment(b, t${n});`)
+    .map(
+      (n) =>
+        `let t${n} = min(first + ly * 4u + ${n}u, p.tq - 1u); let own${n} = base + t${n}; let segment${n} = query_segment(b, t${n});`,
+    )
     .join('\n  ')}`;
 
 /** WGSL that replaces scores of keys (columns) that queries (rows) do not see. */
 const maskKeys = (scores: string, otherwise: string) =>
   range(4)
     .map(
-      (c) => `{ let at = j + lx * 4u + ${c}u; let seen = at < keys_end; let segment = key_segment(b, min(at, keys_end - 1u));
-    ${range(4).map((n) => `if (!(seen && attends(segment${n}, own${n}, segment, at))) { ${scores}${c}[${n}] = ${otherwise}; }`).join(' ')} }`,
+      (
+        c,
+      ) => `{ let at = j + lx * 4u + ${c}u; let seen = at < keys_end; let segment = key_segment(b, min(at, keys_end - 1u));
+    ${range(4)
+      .map((n) => `if (!(seen && attends(segment${n}, own${n}, segment, at))) { ${scores}${c}[${n}] = ${otherwise}; }`)
+      .join(' ')} }`,
     )
     .join('\n    ');
 
@@ -115,7 +140,9 @@ const reduceRows = (own: string, combine: (a: string, b: string) => string) => /
     ${BARRIER}
     left[lx * 8u + ly] = ${own};
     ${BARRIER}
-    ${own} = ${range(8).map((n) => `left[${n * 8}u + ly]`).reduce(combine)};`;
+    ${own} = ${range(8)
+      .map((n) => `left[${n * 8}u + ly]`)
+      .reduce(combine)};`;
 
 /** WGSL: scores s0…s3 of the tile of queries against the keys at `j`, times scale · log2 e. */
 function queryScores(constants: TiledConstants): string {
@@ -129,10 +156,15 @@ function queryScores(constants: TiledConstants): string {
       ${BARRIER}
       ${product('s')}
     }
-    ${range(4).map((c) => `s${c} *= p.scale * LOG2E;`).join(' ')}`;
+    ${range(4)
+      .map((c) => `s${c} *= p.scale * LOG2E;`)
+      .join(' ')}`;
 }
 
-const STORE_ACROSS = (name: string) => range(4).map((c) => `across[(lx * 4u + ${c}u) * 8u + ly] = ${name}${c};`).join(' ');
+const STORE_ACROSS = (name: string) =>
+  range(4)
+    .map((c) => `across[(lx * 4u + ${c}u) * 8u + ly] = ${name}${c};`)
+    .join(' ');
 
 /** Forward: y and the logarithm of the softmax's denominator. */
 export const tiledForward = defineKernel({
@@ -156,7 +188,9 @@ export const tiledForward = defineKernel({
     top = max(top, most);
     let shrink = exp2(most - top);
     most = top;
-    ${range(4).map((c) => `s${c} = exp2(s${c} - top);`).join(' ')}
+    ${range(4)
+      .map((c) => `s${c} = exp2(s${c} - top);`)
+      .join(' ')}
     // Each invocation sums its own columns; the eight of a row are added at the end.
     total = total * shrink + (s0 + s1) + (s2 + s3);
     ${STORE_ACROSS('s')}
@@ -165,7 +199,9 @@ export const tiledForward = defineKernel({
         (chunk) => `${BARRIER}
     ${load('right', 'elements', 'v', 'key_row(b, index, key_head)', valueWidth, valueSize, 'j', 'keys_end', `${chunk}u`)}
     ${BARRIER}
-    ${range(4).map((c) => `o[${chunk * 4 + c}] *= shrink;`).join(' ')}
+    ${range(4)
+      .map((c) => `o[${chunk * 4 + c}] *= shrink;`)
+      .join(' ')}
     ${accumulate('o', chunk)}`,
       )
       .join('\n    ')}
@@ -173,7 +209,12 @@ export const tiledForward = defineKernel({
   ${reduceRows('total', (a, b) => `${a} + ${b}`)}
   ${store('y', 'o', 'query_row(b, index, head)', valueSize, 'first', 'p.tq', (n) => `(1.0 / total[${n}])`)}
   if (lx == 0u) {
-    ${range(4).map((n) => `if (first + ly * 4u + ${n}u < p.tq) { lse[(b * p.heads + head) * p.tq + t${n}] = (most[${n}] + log2(total[${n}])) / LOG2E; }`).join('\n    ')}
+    ${range(4)
+      .map(
+        (n) =>
+          `if (first + ly * 4u + ${n}u < p.tq) { lse[(b * p.heads + head) * p.tq + t${n}] = (most[${n}] + log2(total[${n}])) / LOG2E; }`,
+      )
+      .join('\n    ')}
   }`;
     return HEADER + MEMORY + ROWS.query + ROWS.key + maskFunctions(mask) + rowMain('p.count', body);
   },
@@ -190,7 +231,9 @@ export const tiledQueryGradient = defineKernel({
     const constants = of(variant);
     const { keySize, valueSize, valueWidth, mask } = constants;
     const body = /* wgsl */ `${queryTile(constants)}
-  ${range(4).map((n) => `let stat${n} = stats[(b * p.heads + head) * p.tq + t${n}];`).join(' ')}
+  ${range(4)
+    .map((n) => `let stat${n} = stats[(b * p.heads + head) * p.tq + t${n}];`)
+    .join(' ')}
   let lse = vec4<f32>(stat0.x, stat1.x, stat2.x, stat3.x);
   let delta = vec4<f32>(stat0.y, stat1.y, stat2.y, stat3.y);
   var d: array<vec4<f32>, ${chunksOf(keySize) * 4}>;
@@ -205,7 +248,9 @@ export const tiledQueryGradient = defineKernel({
       ${BARRIER}
       ${product('e')}
     }
-    ${range(4).map((c) => `s${c} = exp2(s${c} - lse) * (e${c} - delta);`).join(' ')}
+    ${range(4)
+      .map((c) => `s${c} = exp2(s${c} - lse) * (e${c} - delta);`)
+      .join(' ')}
     ${STORE_ACROSS('s')}
     ${range(chunksOf(keySize))
       .map(
@@ -251,7 +296,9 @@ export const tiledKeyGradient = defineKernel({
         ${BARRIER}
         ${product('e')}
       }
-      ${range(4).map((c) => `e${c} = s${c} * (e${c} - stat${c}.y);`).join(' ')}
+      ${range(4)
+        .map((c) => `e${c} = s${c} * (e${c} - stat${c}.y);`)
+        .join(' ')}
       ${BARRIER}
       ${STORE_ACROSS('e')}
       ${gradientOf('key_gradient', 'q', keySize)}`;
@@ -294,7 +341,9 @@ export const tiledKeyGradient = defineKernel({
       let stat${c} = stats[(b * p.heads + head) * p.tq + query${c}];
       s${c} = exp2(s${c} * (p.scale * LOG2E) - stat${c}.x);
       { let segment = query_segment(b, query${c}); let seen = t${c} < queries_end;
-        ${range(4).map((n) => `if (!(seen && attends(segment, base + t${c}, segment${n}, j${n}))) { s${c}[${n}] = 0.0; }`).join(' ')} }`,
+        ${range(4)
+          .map((n) => `if (!(seen && attends(segment, base + t${c}, segment${n}, j${n}))) { s${c}[${n}] = 0.0; }`)
+          .join(' ')} }`,
         )
         .join('\n      ')}
       ${wantsValue ? `${STORE_ACROSS('s')}\n      ${gradientOf('value_gradient', 'g', valueSize)}` : ''}

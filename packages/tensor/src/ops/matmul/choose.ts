@@ -12,8 +12,7 @@ export interface MatmulSituation {
   readonly k: number;
   /** Matrices in the output. */
   readonly batch: number;
-  /** Neighbours in memory lie along k, not along m (a) or n (b). */
-  readonly aAlongK: boolean;
+  /** Neighbours in b's memory lie along k, not along n. */
   readonly bAlongK: boolean;
   /** Both operands can be read as 4-vectors along k. */
   readonly vectors: boolean;
@@ -27,6 +26,8 @@ export interface KernelChoice {
   readonly tile: readonly [number, number];
   /** Tiles in one workgroup. */
   readonly tilesOfGroup: number;
+  /** Workgroups that fill the adapter: with fewer, the sum over k is cut into pieces. */
+  readonly fullGroups: number;
 }
 
 /** Most rows that count as few: the product is then bound by reading b. */
@@ -38,8 +39,8 @@ const SUBGROUP_SIZES = [4, 8];
 /** Rows of a subgroup's tile: more leave too few registers, fewer load too much (measured on both software adapters). */
 const SUBGROUP_ROWS = 16;
 
-/** Workgroups that fill an adapter. */
-const FULL = { software: 8, hardware: 256 };
+/** Workgroups of each kind that fill an adapter. The matvec kernel waits for memory: many must be under way. */
+const FULL = { software: 8, tiled: 256, matvec: 2048 };
 
 /** A piece of the sum over k is at least this long. */
 const SHORTEST_PIECE = 256;
@@ -50,20 +51,37 @@ export function chooseKernel(info: DeviceInfo, situation: MatmulSituation): Kern
   if (info.software) {
     const lanes = info.subgroupSize;
     if (!SUBGROUP_SIZES.includes(lanes)) {
-      return { kernel: registerMatmul, constants: {}, tile: REGISTER_TILE, tilesOfGroup: 64 };
+      return {
+        kernel: registerMatmul,
+        constants: {},
+        tile: REGISTER_TILE,
+        tilesOfGroup: 64,
+        fullGroups: FULL.software,
+      };
     }
     const rows = m > FEW_ROWS ? SUBGROUP_ROWS : fewRows(m);
     const constants = { lanes, rows, step: lanes === 4 ? 2 : 1 };
-    return { kernel: subgroupMatmul, constants, tile: subgroupTile(rows, lanes), tilesOfGroup: 1 };
+    return {
+      kernel: subgroupMatmul,
+      constants,
+      tile: subgroupTile(rows, lanes),
+      tilesOfGroup: 1,
+      fullGroups: FULL.software,
+    };
   }
   if (m <= FEW_ROWS) {
     const rows = fewRows(m);
     const constants = { rows, alongK: situation.bAlongK, vector: situation.vectors };
-    return { kernel: matvecMatmul, constants, tile: matvecTile(rows, situation.bAlongK), tilesOfGroup: 1 };
+    return {
+      kernel: matvecMatmul,
+      constants,
+      tile: matvecTile(rows, situation.bAlongK),
+      tilesOfGroup: 1,
+      fullGroups: FULL.matvec,
+    };
   }
-  const tile = batch * Math.ceil(m / 128) * Math.ceil(n / 128) >= FULL.hardware / 2 ? 128 : 64;
-  const constants = { tile, transposeA: !situation.aAlongK, transposeB: situation.bAlongK };
-  return { kernel: tiledMatmul, constants, tile: [tile, tile], tilesOfGroup: 1 };
+  const tile = batch * Math.ceil(m / 128) * Math.ceil(n / 128) >= FULL.tiled / 2 ? 128 : 64;
+  return { kernel: tiledMatmul, constants: { tile }, tile: [tile, tile], tilesOfGroup: 1, fullGroups: FULL.tiled };
 }
 
 /** Rows of a tile for few rows: not every number of them, since each is a pipeline to compile. */
@@ -72,8 +90,7 @@ function fewRows(m: number): number {
 }
 
 /** How long the pieces are that the sum over k is cut into, so that few and small outputs still fill the adapter. */
-export function chooseChunk(info: DeviceInfo, { k }: MatmulSituation, groups: number): number {
-  const wanted = Math.ceil((info.software ? FULL.software : FULL.hardware) / groups);
-  const pieces = Math.max(1, Math.min(wanted, Math.floor(k / SHORTEST_PIECE)));
+export function chooseChunk(k: number, groups: number, { fullGroups }: KernelChoice): number {
+  const pieces = Math.max(1, Math.min(Math.ceil(fullGroups / groups), Math.floor(k / SHORTEST_PIECE)));
   return pieces === 1 ? k : Math.ceil(k / pieces / 16) * 16;
 }

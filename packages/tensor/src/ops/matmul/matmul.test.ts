@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, it } from 'vitest';
 import { fill, tensor } from '../../core/create.js';
 import { valueAndGradients } from '../../core/gradients.js';
 import { scope } from '../../core/scope.js';
@@ -120,7 +120,6 @@ describe('matmul with the variants for hardware', async () => {
     for (const [m, n, k] of [
       [1, 33, 50],
       [1, 5, 40],
-      [6, 7, 601],
       [6, 7, 600],
     ]) {
       const inputs = [{ shape: [m!, k!] }, { shape: [n!, k!] }];
@@ -155,6 +154,7 @@ describe('matmul with the variants for hardware', async () => {
 describe('matmul without subgroups', async () => {
   const adapter = (process.env['ZEBRA_TEST_ADAPTER'] ?? 'auto') as AdapterChoice;
   const device = await openDevice({ adapter, poison: true, software: true, subgroups: false });
+  afterAll(() => device.destroy());
 
   it('agrees with its reference', async () => {
     await checkAll(device, [

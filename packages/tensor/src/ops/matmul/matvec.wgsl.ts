@@ -13,7 +13,8 @@ export function matvecTile(rows: number, alongK: boolean): readonly [number, num
 /**
  * For GPUs, at most 8 rows of A (decoding): what matters is reading B once, at full width. Neighbouring invocations
  * walk along the direction in which B is contiguous: `alongK`, 32 of them share a column, else they have a column
- * each and 4 rows of invocations share k. The partial sums meet in workgroup memory, in a fixed order.
+ * each and 4 rows of invocations share k. The partial sums meet in workgroup memory, in a fixed order and after one
+ * barrier (software adapters, which only test this, compile barriers slowly).
  */
 export const matvecMatmul = defineKernel({
   name: 'matmul_matvec',
@@ -56,18 +57,17 @@ ${range(rows)
 ${range(rows)
   .map((r) => `  partial[${r * THREADS}u + lid] = sum${r};`)
   .join('\n')}
-  for (var half = ${kLanes / 2}u; half > 0u; half /= 2u) {
-    workgroupBarrier();
-    if (lane < half) {
-${range(rows)
-  .map((r) => `      partial[${r * THREADS}u + lid] += partial[${r * THREADS}u + lid + half * ${alongK ? 1 : FAST}u];`)
-  .join('\n')}
+  workgroupBarrier();
+  for (var o = lid; o < ${rows * columns}u; o += WORKGROUP) {
+    let row = o / ${columns}u;
+    let column = o % ${columns}u;
+    var total = 0.0;
+    for (var step = 0u; step < ${kLanes}u; step++) {
+      // Each output starts at another lane, so that they do not all read one bank.
+      let lane_of = (step + o) % ${kLanes}u;
+      total += partial[row * ${THREADS}u + ${alongK ? `column * ${FAST}u + lane_of` : `lane_of * ${FAST}u + column`}];
     }
-  }
-  if (lane == 0u) {
-${range(rows)
-  .map((r) => `    store(m0 + ${r}u, n, c_at, partial[${r * THREADS}u + lid]);`)
-  .join('\n')}
+    store(m0 + row, n0 + column, c_at, total);
   }
 }`;
   },

@@ -9,8 +9,6 @@ const SIDE = 16;
  * For GPUs: a workgroup of 256 owns a square tile of `tile` (64 or 128) rows and columns; each invocation a square of
  * `tile / 16`, in blocks of 4 × 4. Tiles of A and B go through workgroup memory, k by k, as vectors of four rows of A
  * or columns of B; the next tiles are fetched into registers while the present ones are multiplied.
- *
- * `transposeA` and `transposeB` only choose which way neighbouring invocations walk, so that they load neighbours.
  */
 export const tiledMatmul = defineKernel({
   name: 'matmul_tiled',
@@ -26,16 +24,11 @@ export const tiledMatmul = defineKernel({
     const row = quads + 1;
     const blocks = tile / (4 * SIDE);
     const fetches = range((quads * depth) / THREADS);
-    const transposeA = constants['transposeA'] === true;
-    const transposeB = constants['transposeB'] === true;
-    const place = (f: number, contiguous: boolean) => {
-      const unit = `(lid + ${f * THREADS}u)`;
-      const [fast, slow] = contiguous ? [quads, depth] : [depth, quads];
-      const [x, y] = [`${unit} % ${fast}u`, `(${unit} / ${fast}u) % ${slow}u`];
-      return contiguous ? { quad: x, k: y } : { quad: y, k: x };
-    };
-    const placeA = fetches.map((f) => place(f, transposeA));
-    const placeB = fetches.map((f) => place(f, !transposeB));
+    // Neighbouring invocations walk along whichever direction is contiguous in memory.
+    const place = (name: string, f: number) => `  let unit${name}${f} = lid + ${f * THREADS}u;
+  let q${name}${f} = select(unit${name}${f} % ${quads}u, unit${name}${f} / ${depth}u, p.${name}_k == 1u);
+  let k${name}${f} = select(unit${name}${f} / ${quads}u, unit${name}${f} % ${depth}u, p.${name}_k == 1u);
+  var f${name}${f}: vec4<f32>;`;
     const fetch = (k: string) =>
       fetches
         .map(
@@ -57,13 +50,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
 ${tileOrigin(tile, tile)}
   let tx = lid % ${SIDE}u;
   let ty = lid / ${SIDE}u;
-${fetches
-  .map(
-    (f) => `  let qa${f} = ${placeA[f]!.quad}; let ka${f} = ${placeA[f]!.k};
-  let qb${f} = ${placeB[f]!.quad}; let kb${f} = ${placeB[f]!.k};
-  var fa${f}: vec4<f32>; var fb${f}: vec4<f32>;`,
-  )
-  .join('\n')}
+${fetches.map((f) => `${place('a', f)}\n${place('b', f)}`).join('\n')}
 ${eachCell(4 * blocks, blocks, (i, j) => `var c${i}_${j} = vec4<f32>();`)}
 ${fetch('k_first')}
   for (var k = k_first; k < k_end; k += ${depth}u) {

@@ -1,0 +1,23 @@
+/** `config.json` of the teacher: a Llama with grouped-query attention and twelve layers, 0.58 M parameters. */
+export const TEACHER_CONFIG = {
+  architectures: ['LlamaForCausalLM'],
+  attention_bias: false,
+  bos_token_id: 0,
+  eos_token_id: 1,
+  head_dim: 16,
+  hidden_act: 'silu',
+  hidden_size: 64,
+  intermediate_size: 160,
+  max_position_embeddings: 2048,
+  mlp_bias: false,
+  model_type: 'llama',
+  num_attention_heads: 4,
+  num_hidden_layers: 12,
+  num_key_value_heads: 2,
+  rms_norm_eps: 1e-5,
+  rope_scaling: null,
+  rope_theta: 10000,
+  tie_word_embeddings: true,
+  torch_dtype: 'float16',
+  vocab_size: 1024,
+} as const;
