@@ -1,9 +1,9 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { HybridModel, modelSpec, modelSpecs, parseTransformerConfig, saveModel } from '@zebra/runtime';
 import { type AdapterChoice, cosineSchedule, crossEntropy, openDevice } from '@zebra/tensor';
 import { appendMetrics, packDocuments, train } from '@zebra/tensor/train';
-import { HybridModel, modelSpec, modelSpecs, parseTransformerConfig, saveModel } from '@zebra/runtime';
 import { TEACHER_CONFIG } from './src/config.js';
 import { meanLoss } from './src/evaluate.js';
 import { freshWeights } from './src/fresh-weights.js';
@@ -46,7 +46,9 @@ const data = await loadData();
 const spec = modelSpec(parseTransformerConfig(TEACHER_CONFIG));
 const model = new HybridModel(device, spec, freshWeights(device, modelSpecs(spec), spec.layers.length, seed));
 const parameterCount = [...model.namedParameters().values()].reduce((total, parameter) => total + parameter.size, 0);
-console.log(`${parameterCount} parameters on ${device.info.description || device.info.vendor}; ${data.train.length} documents`);
+console.log(
+  `${parameterCount} parameters on ${device.info.description || device.info.vendor}; ${data.train.length} documents`,
+);
 
 await mkdir(values.out, { recursive: true });
 const metrics = await appendMetrics(join(values.out, 'metrics.jsonl'));
@@ -64,7 +66,11 @@ const run = train({
   steps,
   learningRate: Number(values.rate),
   schedule: cosineSchedule({ steps, warmUp: 0.02, final: 0.02 }),
-  optimizer: { weightDecay: Number(values.decay), decays: (_, parameter) => parameter.shape.length > 1, maxGradientNorm: 1 },
+  optimizer: {
+    weightDecay: Number(values.decay),
+    decays: (_, parameter) => parameter.shape.length > 1,
+    maxGradientNorm: 1,
+  },
   evaluate: {
     every: Math.max(200, Math.ceil(steps / 10)),
     run: async () => ({ validation: (await meanLoss(device, model, data.sample, { batchSize, length })).nats }),
@@ -76,14 +82,19 @@ let smooth: number | undefined;
 for await (const metric of run) {
   await metrics.write(metric);
   smooth = smooth === undefined ? metric.loss : 0.98 * smooth + 0.02 * metric.loss;
-  if (metric.step % 50 === 0 || metric.evaluation) report(metric.step, smooth, metric.tokensPerSecond, metric.evaluation);
+  if (metric.step % 50 === 0 || metric.evaluation)
+    report(metric.step, smooth, metric.tokensPerSecond, metric.evaluation);
 }
 await metrics.close();
 
 const validation = await meanLoss(device, model, data.validation, { batchSize, length });
 const test = await meanLoss(device, model, data.test, { batchSize, length });
 const minutes = (Date.now() - begun) / 60_000;
-await saveModel(values.out, model, spec, { configJson: TEACHER_CONFIG, dtype: 'float16', companionsFrom: values.tokenizer });
+await saveModel(values.out, model, spec, {
+  configJson: TEACHER_CONFIG,
+  dtype: 'float16',
+  companionsFrom: values.tokenizer,
+});
 const summary = {
   parameters: parameterCount,
   adapter: device.info.description || device.info.vendor,
@@ -107,16 +118,30 @@ process.exit(0);
 /** Train, validation and test documents, and a sample of the validation split for the run's own curve. */
 async function loadData() {
   const splits = values.tokens
-    ? await Promise.all(['train', 'validation', 'test'].map(async (name) => (await readTokenSplit(values.tokens as string, name)).documents))
+    ? await Promise.all(
+        ['train', 'validation', 'test'].map(
+          async (name) => (await readTokenSplit(values.tokens as string, name)).documents,
+        ),
+      )
     : await tokenised();
-  const [trainSplit, validationSplit, testSplit] = splits as [readonly Uint16Array[], readonly Uint16Array[], readonly Uint16Array[]];
+  const [trainSplit, validationSplit, testSplit] = splits as [
+    readonly Uint16Array[],
+    readonly Uint16Array[],
+    readonly Uint16Array[],
+  ];
   return { train: trainSplit, validation: validationSplit, test: testSplit, sample: prefix(validationSplit, 30_000) };
 }
 
 async function tokenised(): Promise<(readonly Uint16Array[])[]> {
   const { loadTokenized } = await import('zebra-example-corpus');
-  const { splits } = loadTokenized({ tokenizerFolder: values.tokenizer, splits: ['train', 'validation', 'test'], cacheDir: 'out/cache' });
-  return [splits.train.documents, splits.validation.documents, splits.test.documents].map((documents) => [...documents]);
+  const { splits } = loadTokenized({
+    tokenizerFolder: values.tokenizer,
+    splits: ['train', 'validation', 'test'],
+    cacheDir: 'out/cache',
+  });
+  return [splits.train.documents, splits.validation.documents, splits.test.documents].map((documents) => [
+    ...documents,
+  ]);
 }
 
 /** The first documents, until they hold so many tokens; speeches that alone hold more are left out. */
@@ -132,8 +157,15 @@ function prefix(documents: readonly Uint16Array[], tokens: number): readonly Uin
   return chosen;
 }
 
-function report(step: number, loss: number, rate: number | undefined, evaluation: Readonly<Record<string, number>> | undefined): void {
+function report(
+  step: number,
+  loss: number,
+  rate: number | undefined,
+  evaluation: Readonly<Record<string, number>> | undefined,
+): void {
   const left = ((Date.now() - begun) / 60_000 / step) * (steps - step);
   const validationText = evaluation ? `  validation ${evaluation['validation']?.toFixed(4)}` : '';
-  console.log(`${step}/${steps}  loss ${loss.toFixed(4)}  ${rate?.toFixed(0)} tokens/s  ${left.toFixed(1)} min left${validationText}`);
+  console.log(
+    `${step}/${steps}  loss ${loss.toFixed(4)}  ${rate?.toFixed(0)} tokens/s  ${left.toFixed(1)} min left${validationText}`,
+  );
 }

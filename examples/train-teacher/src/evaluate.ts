@@ -14,8 +14,8 @@ export async function meanLoss(
   let total = 0;
   for (const batch of batches) {
     using loss = scope(() => {
-      const [ids, targets, positions, segments] = [batch.ids, batch.targets, batch.positions, batch.segments].map((data) =>
-        tensor(device, data as Int32Array, size),
+      const [ids, targets, positions, segments] = [batch.ids, batch.targets, batch.positions, batch.segments].map(
+        (data) => tensor(device, data as Int32Array, size),
       );
       const hidden = model.forward(ids!, { positions: positions!, segments: segments! });
       return sum(crossEntropy({ hidden, head: model.headWeight, targets: targets! }, { reduction: 'none' }));

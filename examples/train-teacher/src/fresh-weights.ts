@@ -4,7 +4,12 @@ import { type Device, keep, Random, type Shape, type Tensor, tensor } from '@zeb
  * Fresh weights for a pre-norm Transformer: norms 1, biases 0, embeddings N(0, 0.05²), matrices N(0, 1/in), and those
  * that write to the residual stream smaller by √(2·layers), so that its variance does not grow with depth.
  */
-export function freshWeights(device: Device, specs: ReadonlyMap<string, Shape>, layers: number, seed: number): Map<string, Tensor> {
+export function freshWeights(
+  device: Device,
+  specs: ReadonlyMap<string, Shape>,
+  layers: number,
+  seed: number,
+): Map<string, Tensor> {
   const random = new Random(seed);
   return new Map(
     [...specs].map(([name, shape]) => {

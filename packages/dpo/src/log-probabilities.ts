@@ -1,6 +1,6 @@
-import { reshape, scope, sum, tensor, type Tensor, tokenLogProbabilities, ZebraError } from '@zebra/tensor';
+import { reshape, scope, sum, type Tensor, tensor, tokenLogProbabilities, ZebraError } from '@zebra/tensor';
 import type { CausalLM } from '@zebra/tensor/nn';
-import { encodePair, padRows, type PairLimits, type PreferencePair } from './pairs.js';
+import { encodePair, type PairLimits, type PreferencePair, padRows } from './pairs.js';
 
 /** Rows of tokens on the device: int32 [R, T] each. */
 export interface PreferenceRows {

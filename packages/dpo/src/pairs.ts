@@ -26,15 +26,22 @@ export interface PairRow {
   readonly targets: readonly number[];
 }
 
-const IGNORED = -100;
+/** Target of a token that does not count. @internal */
+export const IGNORED = -100;
 
 /**
  * Turns a pair into its two rows. The prompt is masked; the response counts with its end token.
  *
  * @throws ZebraError `argument` for an empty response or limits that leave no room for one
  */
-export function encodePair(pair: PreferencePair, limits: PairLimits): { readonly chosen: PairRow; readonly rejected: PairRow } {
-  return { chosen: encodeRow(pair.prompt, pair.chosen, limits), rejected: encodeRow(pair.prompt, pair.rejected, limits) };
+export function encodePair(
+  pair: PreferencePair,
+  limits: PairLimits,
+): { readonly chosen: PairRow; readonly rejected: PairRow } {
+  return {
+    chosen: encodeRow(pair.prompt, pair.chosen, limits),
+    rejected: encodeRow(pair.prompt, pair.rejected, limits),
+  };
 }
 
 function encodeRow(prompt: readonly number[], response: readonly number[], limits: PairLimits): PairRow {
@@ -44,7 +51,10 @@ function encodeRow(prompt: readonly number[], response: readonly number[], limit
   const kept = maxPromptLength > 0 ? prompt.slice(-maxPromptLength) : [];
   const start = begin.length + kept.length;
   if (start >= maxLength || start === 0) {
-    throw new ZebraError('argument', `encodePair: a prompt of ${start} tokens leaves no response within maxLength ${maxLength}, or nothing to predict it from`);
+    throw new ZebraError(
+      'argument',
+      `encodePair: a prompt of ${start} tokens leaves no response within maxLength ${maxLength}, or nothing to predict it from`,
+    );
   }
   const all = [...begin, ...kept, ...response, endToken].slice(0, maxLength);
   return { ids: all.slice(0, -1), targets: all.slice(1).map((id, at) => (at + 1 >= start ? id : IGNORED)) };
@@ -68,7 +78,8 @@ export function padRows(rows: readonly PairRow[], length: number, padding: numbe
     segments: new Int32Array(size).fill(-1),
   };
   rows.forEach((row, r) => {
-    if (row.ids.length > length) throw new ZebraError('argument', `padRows: a row of ${row.ids.length} tokens does not fit ${length}`);
+    if (row.ids.length > length)
+      throw new ZebraError('argument', `padRows: a row of ${row.ids.length} tokens does not fit ${length}`);
     padded.ids.set(row.ids, r * length);
     padded.targets.set(row.targets, r * length);
     for (let t = 0; t < length; t++) padded.positions[r * length + t] = t;

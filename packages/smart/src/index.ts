@@ -6,4 +6,9 @@ export {
   placementViolations,
   summarisePlacement,
 } from './placement-report.js';
-export { type CalibrationBatch, type SensitivityOptions, type SensitivityScores, sensitivityScores } from './sensitivity.js';
+export {
+  type CalibrationBatch,
+  type SensitivityOptions,
+  type SensitivityScores,
+  sensitivityScores,
+} from './sensitivity.js';

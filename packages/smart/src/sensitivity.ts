@@ -76,7 +76,7 @@ export async function sensitivityScores(options: SensitivityOptions): Promise<Se
   return { scores: swappedDivergences.map((value) => baseDivergence - value), baseDivergence, swappedDivergences };
 }
 
-function contextOf({ positions, segments }: CalibrationBatch): SequenceContext {
+function contextOf({ positions, segments }: CalibrationBatch): Pick<SequenceContext, 'positions' | 'segments'> {
   return { ...(positions && { positions }), ...(segments && { segments }) };
 }
 
@@ -87,7 +87,13 @@ function runBase(teacher: LayeredCausalLM, base: LayeredCausalLM, batch: Calibra
   return { teacherHidden, hidden, inputs };
 }
 
-function divergence(teacher: LayeredCausalLM, teacherHidden: Tensor, student: LayeredCausalLM, hidden: Tensor, batch: CalibrationBatch): Tensor {
+function divergence(
+  teacher: LayeredCausalLM,
+  teacherHidden: Tensor,
+  student: LayeredCausalLM,
+  hidden: Tensor,
+  batch: CalibrationBatch,
+): Tensor {
   return klDivergence({
     teacher: { hidden: teacherHidden, head: teacher.headWeight },
     student: { hidden, head: student.headWeight },

@@ -20,6 +20,16 @@ export type { Device, DeviceInfo, DeviceOptions, DeviceStatistics, Program } fro
 export { defineKernel, type Kernel, type KernelVariant, linearMain, rowMain } from './device/kernel.js';
 export { type AdapterChoice, type OpenDeviceOptions, openDevice } from './device/open.js';
 export { ZebraError, type ZebraErrorCode } from './errors.js';
+export { argmax } from './ops/argmax/index.js';
+export { type AttentionOptions, attention } from './ops/attention/index.js';
+export { advance, advanceAll, cacheWrite } from './ops/cache-write/index.js';
+export { cast } from './ops/cast/index.js';
+export { concat } from './ops/concat/index.js';
+export { type CrossEntropyOptions, crossEntropy } from './ops/cross-entropy/index.js';
+export { checkTokenIds, embedding } from './ops/embedding/index.js';
+export { type KlDivergenceArguments, type KlDivergenceOptions, klDivergence } from './ops/kl-divergence/index.js';
+export { linear, type MatmulIntoOptions, type MatmulOptions, matmul, matmulInto } from './ops/matmul/index.js';
+export { permute } from './ops/permute/index.js';
 export {
   absolute,
   add,
@@ -42,23 +52,32 @@ export {
   tanh,
 } from './ops/pointwise/index.js';
 export { mean, type ReduceOptions, sum } from './ops/reduce/index.js';
-export { attention, type AttentionOptions } from './ops/attention/index.js';
-export { advance, advanceAll, cacheWrite } from './ops/cache-write/index.js';
-export { checkTokenIds, embedding } from './ops/embedding/index.js';
-export { linear, matmul, matmulInto, type MatmulIntoOptions, type MatmulOptions } from './ops/matmul/index.js';
 export { reshape } from './ops/reshape/index.js';
-export { rmsNorm, type RmsNormOptions } from './ops/rms-norm/index.js';
-export { rope, type RopeLayout, type RopeOptions, type RopeTables } from './ops/rope/index.js';
-export { logSoftmax, softmax } from './ops/softmax/index.js';
-export { swiglu } from './ops/swiglu/index.js';
-export { AdamW, type AdamWOptions, constantSchedule, cosineSchedule, type CosineOptions, type Gradients, type Schedule } from './optim/index.js';
-export { Random, type RandomState } from './random/random.js';
-export { argmax } from './ops/argmax/index.js';
-export { cast } from './ops/cast/index.js';
-export { concat } from './ops/concat/index.js';
-export { crossEntropy, type CrossEntropyOptions } from './ops/cross-entropy/index.js';
-export { klDivergence, type KlDivergenceOptions } from './ops/kl-divergence/index.js';
-export { permute } from './ops/permute/index.js';
+export { type RmsNormOptions, rmsNorm } from './ops/rms-norm/index.js';
+export { type RopeLayout, type RopeOptions, type RopeTables, rope } from './ops/rope/index.js';
 export { rowDistance } from './ops/row-distance/index.js';
 export { slice, split } from './ops/slice/index.js';
-export { tokenLogProbabilities } from './ops/token-log-probability/index.js';
+export { logSoftmax, softmax } from './ops/softmax/index.js';
+export { swiglu } from './ops/swiglu/index.js';
+export {
+  type TokenLogProbabilityArguments,
+  type TokenLogProbabilityOptions,
+  tokenLogProbabilities,
+} from './ops/token-log-probability/index.js';
+export {
+  type HiddenLogits,
+  type Logits,
+  maskedMean,
+  type PlainLogits,
+  type Reduction,
+} from './ops/vocabulary/index.js';
+export {
+  AdamW,
+  type AdamWOptions,
+  type CosineOptions,
+  constantSchedule,
+  cosineSchedule,
+  type Gradients,
+  type Schedule,
+} from './optim/index.js';
+export { Random, type RandomState } from './random/random.js';

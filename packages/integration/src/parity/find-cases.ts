@@ -1,12 +1,12 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Device } from '@zebra/tensor';
+import { Golden } from './golden.js';
 import { checkInitialisation } from './init-case.js';
 import { checkLayer } from './layer-case.js';
 import { checkLosses } from './losses-case.js';
 import { checkModel } from './model-case.js';
 import type { ParityRow } from './row.js';
-import { Golden } from './golden.js';
 
 /** A golden folder and how to check it. */
 export interface ParityCase {
@@ -38,6 +38,14 @@ async function recognise(root: string, name: string, files: ReadonlySet<string>)
   // A folder nobody can check must not pass for one that agrees.
   return {
     name,
-    run: async () => [{ case: name, check: `not recognised: ${[...files].join(', ')}`, error: Number.POSITIVE_INFINITY, tolerance: 0, passed: false }],
+    run: async () => [
+      {
+        case: name,
+        check: `not recognised: ${[...files].join(', ')}`,
+        error: Number.POSITIVE_INFINITY,
+        tolerance: 0,
+        passed: false,
+      },
+    ],
   };
 }

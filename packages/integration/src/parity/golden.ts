@@ -5,7 +5,10 @@ import { openSafetensors } from '@zebra/tensor/safetensors';
 
 /** The tensors of one golden file in memory. */
 export class Golden {
-  private readonly values: ReadonlyMap<string, { readonly shape: readonly number[]; readonly data: Float32Array | Float64Array | Int32Array }>;
+  private readonly values: ReadonlyMap<
+    string,
+    { readonly shape: readonly number[]; readonly data: Float32Array | Float64Array | Int32Array }
+  >;
 
   private constructor(values: Golden['values']) {
     this.values = values;
@@ -18,7 +21,12 @@ export class Golden {
     for (const name of reader.names) {
       const { dtype, shape } = reader.info(name);
       const bytes = (await reader.readBytes(name)).slice();
-      const data = dtype === 'I32' ? new Int32Array(bytes.buffer) : dtype === 'F64' ? new Float64Array(bytes.buffer) : await reader.readFloat32(name);
+      const data =
+        dtype === 'I32'
+          ? new Int32Array(bytes.buffer)
+          : dtype === 'F64'
+            ? new Float64Array(bytes.buffer)
+            : await reader.readFloat32(name);
       values.set(name, { shape, data });
     }
     return new Golden(values);
@@ -48,7 +56,9 @@ export class Golden {
 
   /** Tensors under a prefix, by the rest of their names. */
   under(prefix: string): Map<string, Float32Array> {
-    return new Map(this.names.filter((n) => n.startsWith(prefix)).map((n) => [n.slice(prefix.length), this.data(n) as Float32Array]));
+    return new Map(
+      this.names.filter((n) => n.startsWith(prefix)).map((n) => [n.slice(prefix.length), this.data(n) as Float32Array]),
+    );
   }
 
   private entry(name: string) {

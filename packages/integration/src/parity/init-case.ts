@@ -10,8 +10,9 @@ export async function checkInitialisation(name: string, folder: string, root: st
   const { source } = await readJsonFile<{ source: string }>(folder, 'README.json');
   const [model, prefix] = source.split(' ') as [string, string];
   const teacher = await Golden.read(join(root, model), 'model.safetensors');
-  const attention = new Map<string, HostTensor>();
-  for (const [key, data] of teacher.under(`${prefix}.`)) attention.set(key, { shape: teacher.shape(`${prefix}.${key}`), data });
+  const attention: Record<string, HostTensor> = {};
+  for (const [key, data] of teacher.under(`${prefix}.`))
+    attention[key] = { shape: teacher.shape(`${prefix}.${key}`), data };
   const mla = (await readLayerConfig(folder)).mla(0);
   const { weights } = mlaWeightsFromAttention(attention, {
     hiddenSize: mla.hiddenSize,

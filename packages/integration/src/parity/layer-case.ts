@@ -1,6 +1,6 @@
-import { type Device, multiply, scope, sum, type Tensor, tensor, valueAndGradients } from '@zebra/tensor';
 import { Mamba2Layer } from '@zebra/mamba2';
 import { MlaLayer } from '@zebra/mla';
+import { type Device, multiply, scope, sum, type Tensor, tensor, valueAndGradients } from '@zebra/tensor';
 import type { Mixer, SequenceContext } from '@zebra/tensor/nn';
 import { Golden } from './golden.js';
 import { readLayerConfig } from './layer-config.js';
@@ -12,20 +12,30 @@ export async function checkLayer(device: Device, name: string, folder: string): 
   const stored = await Golden.read(folder, 'weights.safetensors');
   const spec = await readLayerConfig(folder);
   const weights = new Map(stored.names.map((key) => [key, stored.tensor(device, key)]));
-  const mixer: Mixer & { dispose?(): void } = stored.has('A_log') ? new Mamba2Layer(spec.mamba2(), weights) : new MlaLayer(spec.mla(0), weights);
+  const mixer: Mixer & { dispose?(): void } = stored.has('A_log')
+    ? new Mamba2Layer(spec.mamba2(), weights)
+    : new MlaLayer(spec.mla(0), weights);
   const rows = await forwardAndGradients(device, name, golden, mixer, weights);
   if (golden.has('y_positions_9000')) rows.push(await atFarPositions(device, name, golden, mixer));
   if (golden.has('y_float64')) {
     using x = golden.tensor(device, 'x');
     using y = scope(() => mixer.forward(x, {}));
-    rows.push(compared(name, 'y against the float64 recurrence', await y.read(), golden.data('y_float64'), TOLERANCE.output));
+    rows.push(
+      compared(name, 'y against the float64 recurrence', await y.read(), golden.data('y_float64'), TOLERANCE.output),
+    );
   }
   mixer.dispose?.();
   for (const weight of weights.values()) weight.dispose();
   return rows;
 }
 
-async function forwardAndGradients(device: Device, name: string, golden: Golden, mixer: Mixer, weights: ReadonlyMap<string, Tensor>) {
+async function forwardAndGradients(
+  device: Device,
+  name: string,
+  golden: Golden,
+  mixer: Mixer,
+  weights: ReadonlyMap<string, Tensor>,
+) {
   const x = golden.tensor(device, 'x');
   const upstream = golden.tensor(device, 'grad_y');
   const found = valueAndGradients(() => {
@@ -50,7 +60,11 @@ async function forwardAndGradients(device: Device, name: string, golden: Golden,
 async function atFarPositions(device: Device, name: string, golden: Golden, mixer: Mixer): Promise<ParityRow> {
   const [batch, tokens] = golden.shape('x') as [number, number];
   using x = golden.tensor(device, 'x');
-  using positions = tensor(device, Int32Array.from({ length: batch * tokens }, (_, i) => 9000 + (i % tokens)), [batch, tokens]);
+  using positions = tensor(
+    device,
+    Int32Array.from({ length: batch * tokens }, (_, i) => 9000 + (i % tokens)),
+    [batch, tokens],
+  );
   const context: SequenceContext = { positions };
   using y = scope(() => mixer.forward(x, context));
   return compared(name, 'y at positions 9000 and on', await y.read(), golden.data('y_positions_9000'), TOLERANCE.far);

@@ -1,4 +1,4 @@
-import { modelSpec, type ModelSpec, parseHybridConfig, parseTransformerConfig } from '@zebra/runtime';
+import { type ModelSpec, modelSpec, parseHybridConfig, parseTransformerConfig } from '@zebra/runtime';
 import { readJsonFile } from './golden.js';
 
 /** Reads a `hybrid_config.json` that stands alone, without the Transformer's `config.json` that it as a rule lies beside. */

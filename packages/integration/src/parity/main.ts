@@ -53,5 +53,7 @@ process.exit(failed.length > 0 ? 1 : 0);
 
 function print(row: ParityRow): void {
   const error = Number.isFinite(row.error) ? row.error.toExponential(1) : '∞';
-  console.log(`${row.passed ? 'ok  ' : 'FAIL'} ${row.case.padEnd(34)} ${error.padStart(8)} (≤ ${row.tolerance.toExponential(0)})  ${row.check}`);
+  console.log(
+    `${row.passed ? 'ok  ' : 'FAIL'} ${row.case.padEnd(34)} ${error.padStart(8)} (≤ ${row.tolerance.toExponential(0)})  ${row.check}`,
+  );
 }

@@ -1,20 +1,44 @@
-import { AdamW, crossEntropy, type Device, klDivergence, matmul, scope, type Tensor, tensor, valueAndGradients } from '@zebra/tensor';
 import { generate, type HybridModel, loadModel } from '@zebra/runtime';
+import {
+  AdamW,
+  crossEntropy,
+  type Device,
+  klDivergence,
+  matmul,
+  scope,
+  type Tensor,
+  tensor,
+  valueAndGradients,
+} from '@zebra/tensor';
 import { Golden, readJsonFile } from './golden.js';
 import { compared, comparedExactly, type ParityRow, TOLERANCE, worst } from './row.js';
 
 const IGNORED = -100;
 
 /** A whole model, teacher or hybrid: outputs, gradients, far positions, optimizer steps, greedy continuation. */
-export async function checkModel(device: Device, name: string, folder: string, files: ReadonlySet<string>): Promise<ParityRow[]> {
+export async function checkModel(
+  device: Device,
+  name: string,
+  folder: string,
+  files: ReadonlySet<string>,
+): Promise<ParityRow[]> {
   const rows: ParityRow[] = [];
   const load = () => loadModel(device, folder);
   const model = await load();
   try {
-    if (files.has('golden.safetensors')) rows.push(...(await outputs(model, name, await Golden.read(folder, 'golden.safetensors'))));
-    if (files.has('golden_far.safetensors')) rows.push(await far(model, name, await Golden.read(folder, 'golden_far.safetensors')));
+    if (files.has('golden.safetensors'))
+      rows.push(...(await outputs(model, name, await Golden.read(folder, 'golden.safetensors'))));
+    if (files.has('golden_far.safetensors'))
+      rows.push(await far(model, name, await Golden.read(folder, 'golden_far.safetensors')));
     if (files.has('grads.safetensors')) {
-      rows.push(await gradients(model, name, await Golden.read(folder, 'golden.safetensors'), await Golden.read(folder, 'grads.safetensors')));
+      rows.push(
+        await gradients(
+          model,
+          name,
+          await Golden.read(folder, 'golden.safetensors'),
+          await Golden.read(folder, 'grads.safetensors'),
+        ),
+      );
     }
     if (files.has('greedy.json')) rows.push(await greedy(model, name, folder));
   } finally {
@@ -38,7 +62,10 @@ interface Batch {
 function batchOf(device: Device, golden: Golden): Batch {
   const shape = golden.shape('input_ids');
   const ids = golden.data('input_ids');
-  return { ids: golden.tensor(device, 'input_ids'), targets: tensor(device, nextTokens(ids, shape[1] as number), shape) };
+  return {
+    ids: golden.tensor(device, 'input_ids'),
+    targets: tensor(device, nextTokens(ids, shape[1] as number), shape),
+  };
 }
 
 function lossOf(model: HybridModel, { ids, targets }: Batch): Tensor {
@@ -50,7 +77,11 @@ async function outputs(model: HybridModel, name: string, golden: Golden): Promis
   const batch = batchOf(model.device, golden);
   const result = scope(() => {
     const final = model.forward(batch.ids, { observe: (_, { input }) => hidden.push(input) });
-    return { hidden: [...hidden, final], logits: matmul(final, model.headWeight, { transposeB: true }), loss: lossOf(model, batch) };
+    return {
+      hidden: [...hidden, final],
+      logits: matmul(final, model.headWeight, { transposeB: true }),
+      loss: lossOf(model, batch),
+    };
   });
   const rows: ParityRow[] = [];
   for (const [layer, tensorOfLayer] of result.hidden.entries()) {
@@ -98,14 +129,21 @@ async function greedy(model: HybridModel, name: string, folder: string): Promise
 const LEARNING_RATE = 1e-3;
 
 /** Ten AdamW steps on the golden batch; returns losses and gradient norms. Frees the model. */
-async function tenSteps(model: HybridModel, weightDecay: number, maxGradientNorm: number | undefined, loss: () => Tensor) {
+async function tenSteps(
+  model: HybridModel,
+  weightDecay: number,
+  maxGradientNorm: number | undefined,
+  loss: () => Tensor,
+) {
   const parameters = model.namedParameters();
   const optimizer = new AdamW(parameters, { weightDecay, ...(maxGradientNorm !== undefined && { maxGradientNorm }) });
   const losses: number[] = [];
   const norms: number[] = [];
   for (let step = 0; step < 10; step++) {
     const found = valueAndGradients(loss, [...parameters.values()]);
-    const named = [...parameters.keys()].flatMap((key, i): [string, Tensor][] => (found.gradients[i] ? [[key, found.gradients[i]]] : []));
+    const named = [...parameters.keys()].flatMap((key, i): [string, Tensor][] =>
+      found.gradients[i] ? [[key, found.gradients[i]]] : [],
+    );
     optimizer.step(new Map(named), LEARNING_RATE);
     losses.push(await found.value.item());
     norms.push((await optimizer.gradientNorm.read())[0] as number);
@@ -118,14 +156,29 @@ async function tenSteps(model: HybridModel, weightDecay: number, maxGradientNorm
 
 async function trainTen(model: HybridModel, name: string, folder: string): Promise<ParityRow[]> {
   const golden = await Golden.read(folder, 'golden.safetensors');
-  const { loss_gradnorm_per_step: expected } = await readJsonFile<{ loss_gradnorm_per_step: [number, number][] }>(folder, 'train10.json');
+  const { loss_gradnorm_per_step: expected } = await readJsonFile<{ loss_gradnorm_per_step: [number, number][] }>(
+    folder,
+    'train10.json',
+  );
   const batch = batchOf(model.device, golden);
   const { losses, norms } = await tenSteps(model, 0.1, 1, () => lossOf(model, batch));
   batch.ids.dispose();
   batch.targets.dispose();
   return [
-    compared(name, 'losses of ten AdamW steps', losses, expected.map(([loss]) => loss), TOLERANCE.steps),
-    compared(name, 'gradient norms of ten steps', norms, expected.map(([, norm]) => norm), TOLERANCE.gradient),
+    compared(
+      name,
+      'losses of ten AdamW steps',
+      losses,
+      expected.map(([loss]) => loss),
+      TOLERANCE.steps,
+    ),
+    compared(
+      name,
+      'gradient norms of ten steps',
+      norms,
+      expected.map(([, norm]) => norm),
+      TOLERANCE.gradient,
+    ),
   ];
 }
 

@@ -1,5 +1,5 @@
-import { crossEntropy, type Device, scope, tensor } from '@zebra/tensor';
 import { loadModel, loadTokenizer } from '@zebra/runtime';
+import { crossEntropy, type Device, scope, tensor } from '@zebra/tensor';
 import type { ParityRow } from './row.js';
 
 /** The sentence that stories260k, a Llama trained on TinyStories, is known by, and its loss in nats a token. */
@@ -14,7 +14,11 @@ export async function checkModelFolder(device: Device, folder: string, text = KN
   const shape = [1, ids.length - 1];
   using loss = scope(() => {
     const hidden = model.forward(tensor(device, Int32Array.from(ids.slice(0, -1)), shape));
-    return crossEntropy({ hidden, head: model.headWeight, targets: tensor(device, Int32Array.from(ids.slice(1)), shape) });
+    return crossEntropy({
+      hidden,
+      head: model.headWeight,
+      targets: tensor(device, Int32Array.from(ids.slice(1)), shape),
+    });
   });
   const nats = await loss.item();
   model.dispose();

@@ -23,13 +23,24 @@ export interface ParityRow {
 }
 
 /** Compares numbers with a golden. */
-export function compared(name: string, check: string, got: ArrayLike<number>, golden: ArrayLike<number>, tolerance: number): ParityRow {
+export function compared(
+  name: string,
+  check: string,
+  got: ArrayLike<number>,
+  golden: ArrayLike<number>,
+  tolerance: number,
+): ParityRow {
   const error = relativeError(got, golden);
   return { case: name, check, error, tolerance, passed: error <= tolerance };
 }
 
 /** Compares token ids, which must be equal; the error is the share that differ. */
-export function comparedExactly(name: string, check: string, got: readonly number[], golden: readonly number[]): ParityRow {
+export function comparedExactly(
+  name: string,
+  check: string,
+  got: readonly number[],
+  golden: readonly number[],
+): ParityRow {
   const wrong = golden.filter((token, i) => token !== got[i]).length + Math.max(0, got.length - golden.length);
   return { case: name, check, error: wrong / golden.length, tolerance: 0, passed: wrong === 0 };
 }
@@ -38,6 +49,7 @@ export function comparedExactly(name: string, check: string, got: readonly numbe
 export function worst(name: string, check: string, rows: readonly ParityRow[]): ParityRow {
   const sorted = [...rows].sort((a, b) => b.error - a.error);
   const top = sorted[0];
-  if (!top) return { case: name, check: `${check} (none found)`, error: Number.POSITIVE_INFINITY, tolerance: 0, passed: false };
+  if (!top)
+    return { case: name, check: `${check} (none found)`, error: Number.POSITIVE_INFINITY, tolerance: 0, passed: false };
   return { ...top, check: `${check}: ${rows.length}, worst ${top.check}`, passed: rows.every((row) => row.passed) };
 }

@@ -45,18 +45,28 @@ export function valueAndGradients<T extends Tensor | { readonly loss: Tensor }>(
     throw error;
   }
   visitTensors(value, keep);
+  const discard = () => {
+    tape.discard();
+    visitTensors(value, (made) => made.dispose());
+  };
   const loss = 'loss' in value ? value.loss : (value as Tensor);
   if (loss.size !== 1) {
-    tape.discard();
+    discard();
     throw new ZebraError(
       'shape',
       `valueAndGradients: the loss must be one element, got shape ${showShape(loss.shape)}. Reduce it with sum() or mean().`,
     );
   }
-  const leaves = withTape(undefined, () => {
-    const seed = options.seed ? options.seed.alias() : fill(loss.device, loss.shape, 1, { dtype: loss.dtype });
-    return tape.backward(new Map([[loss.id, keep(seed)]]));
-  });
+  let leaves: Map<number, Tensor>;
+  try {
+    leaves = withTape(undefined, () => {
+      const seed = options.seed ? options.seed.alias() : fill(loss.device, loss.shape, 1, { dtype: loss.dtype });
+      return tape.backward(new Map([[loss.id, keep(seed)]]));
+    });
+  } catch (error) {
+    discard();
+    throw error;
+  }
   const gradients = tensors.map((tensor) => {
     const gradient = leaves.get(tensor.id);
     leaves.delete(tensor.id);

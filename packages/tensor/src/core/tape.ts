@@ -52,17 +52,22 @@ export class Tape {
       if (!sum) return void gradients.set(id, gradient);
       gradients.set(id, accumulate(sum, gradient));
     };
-    for (let i = this.nodes.length - 1; i >= 0; i--) {
-      const node = this.nodes[i] as TapeNode;
-      const outgoing = node.outputs.map((output) => gradients.get(output.id));
-      if (outgoing.some((gradient) => gradient !== undefined)) this.step(node, outgoing, add);
-      for (const output of node.outputs) {
-        gradients.get(output.id)?.dispose();
-        gradients.delete(output.id);
-        output.dispose();
+    try {
+      for (let i = this.nodes.length - 1; i >= 0; i--) {
+        const node = this.nodes[i] as TapeNode;
+        const outgoing = node.outputs.map((output) => gradients.get(output.id));
+        if (outgoing.some((gradient) => gradient !== undefined)) this.step(node, outgoing, add);
+        for (const output of node.outputs) {
+          gradients.get(output.id)?.dispose();
+          gradients.delete(output.id);
+          output.dispose();
+        }
+        for (const input of node.inputs) input?.dispose();
+        this.nodes.pop();
       }
-      for (const input of node.inputs) input?.dispose();
-      this.nodes.pop();
+    } catch (error) {
+      for (const gradient of gradients.values()) gradient.dispose();
+      throw error;
     }
     return gradients;
   }

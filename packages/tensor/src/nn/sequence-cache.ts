@@ -59,7 +59,10 @@ export class SequenceCache implements Cache {
       );
     }
     if (this.segmented && !segments) {
-      throw new ZebraError('argument', 'cache: earlier tokens came with segments (padding or documents), so these need theirs too');
+      throw new ZebraError(
+        'argument',
+        'cache: earlier tokens came with segments (padding or documents), so these need theirs too',
+      );
     }
     this.segmented ||= segments !== undefined;
     const fresh = this.hostLength === 0;

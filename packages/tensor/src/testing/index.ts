@@ -1,4 +1,5 @@
 export { type CaseInput, checkOp, type OpCase, type Tolerance } from './check-op.js';
 export { relativeError } from './compare.js';
+export { type LinearModelSizes, linearModel, type OwnedModel } from './linear-model.js';
 export { normalValues, uniformSource } from './random-inputs.js';
 export { type TestVariant, testDevice } from './test-device.js';
