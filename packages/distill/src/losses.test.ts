@@ -1,11 +1,10 @@
 import { scope, type Tensor, tensor, valueAndGradients } from '@zebra/tensor';
-import { testDevice } from '@zebra/tensor/testing';
+import { linearModel, type OwnedModel, testDevice } from '@zebra/tensor/testing';
 import { describe, expect, it } from 'vitest';
 import { distillationLoss } from './distillation.js';
 import { layerDistillationLoss, layerDistillationParameters } from './layer-distillation.js';
-import { TinyModel } from './testing.js';
 
-const SIZES = { vocabulary: 11, hidden: 6, layers: 3 };
+const SIZES = { vocabularySize: 11, hiddenSize: 6, layerCount: 3 };
 const IDS = [3, 1, 4, 1, 5, 9, 2, 6];
 
 /** float32 sums of at most some tens of terms, on devices whose exp and sqrt are good to a few units in the last place. */
@@ -13,9 +12,9 @@ const TOLERANCE = 1e-5;
 
 const device = await testDevice();
 
-function models(seed = 2): { teacher: TinyModel; student: TinyModel; ids: Tensor; dispose: () => void } {
-  const teacher = new TinyModel(device, SIZES, 1);
-  const student = new TinyModel(device, SIZES, seed);
+function models(seed = 2): { teacher: OwnedModel; student: OwnedModel; ids: Tensor; dispose: () => void } {
+  const teacher = linearModel(device, { ...SIZES, seed: 1 });
+  const student = linearModel(device, { ...SIZES, seed: seed });
   const ids = tensor(device, Int32Array.from(IDS), [2, 4]);
   const dispose = () => {
     for (const owned of [teacher, student, ids]) owned.dispose();
@@ -35,12 +34,12 @@ async function item(f: () => Tensor): Promise<number> {
 async function meanDistance(a: Tensor, b: Tensor): Promise<number> {
   const [x, y] = [await a.read(), await b.read()];
   let total = 0;
-  for (let row = 0; row < x.length; row += SIZES.hidden) {
+  for (let row = 0; row < x.length; row += SIZES.hiddenSize) {
     let squares = 0;
-    for (let i = row; i < row + SIZES.hidden; i++) squares += (x[i]! - y[i]!) ** 2;
+    for (let i = row; i < row + SIZES.hiddenSize; i++) squares += (x[i]! - y[i]!) ** 2;
     total += Math.sqrt(squares);
   }
-  return total / (x.length / SIZES.hidden);
+  return total / (x.length / SIZES.hiddenSize);
 }
 
 /** What the loss should be, from what went through each layer. */
@@ -60,9 +59,9 @@ async function expectedLayerLoss(
     },
   });
   let total = 0;
-  for (let layer = 0; layer < SIZES.layers; layer++) {
-    const last = layer === SIZES.layers - 1;
-    const { output, mixerOutput } = student.forwardLayer(layer, inputs[layer]!);
+  for (let layer = 0; layer < SIZES.layerCount; layer++) {
+    const last = layer === SIZES.layerCount - 1;
+    const { output, mixerOutput } = student.forwardLayer(layer, inputs[layer]!, {});
     const hidden = last ? student.finalNorm(output) : output;
     total += await meanDistance(hidden, last ? final : outputs[layer]!);
     total += mixerWeight * (await meanDistance(mixerOutput, mixed[layer]!));
@@ -89,7 +88,7 @@ describe('layerDistillationLoss', () => {
     const names = [...layerDistillationParameters(student).keys()];
     const before = await gradients(teacher, student, ids);
     // What layer 2 does has no say in layers 0 and 1, though layer 2's own gradient changes.
-    const moved = student.namedParameters().get('model.layers.2.mlp.weight')!;
+    const moved = student.namedParameters().get('model.layers.2.weight')!;
     moved.write(Float32Array.from(await moved.read(), (value) => 3 * value));
     const after = await gradients(teacher, student, ids);
     names.forEach((name, index) => {
@@ -118,9 +117,9 @@ describe('layerDistillationLoss', () => {
   it('trains the layers alone, and refuses a student of another shape', () => {
     const { teacher, student, ids, dispose } = models();
     const names = [...layerDistillationParameters(student).keys()];
-    expect(names).toHaveLength(2 * SIZES.layers);
+    expect(names).toHaveLength(SIZES.layerCount);
     expect(names.every((name) => name.startsWith('model.layers.'))).toBe(true);
-    const shallow = new TinyModel(device, { ...SIZES, layers: 2 }, 3);
+    const shallow = linearModel(device, { ...SIZES, layerCount: 2, seed: 3 });
     expect(() => layerDistillationLoss(teacher, shallow, { ids })).toThrow(
       /teacher has 3 layers of size 6, the student 2/,
     );
@@ -130,8 +129,8 @@ describe('layerDistillationLoss', () => {
 });
 
 async function gradients(
-  teacher: TinyModel,
-  student: TinyModel,
+  teacher: OwnedModel,
+  student: OwnedModel,
   ids: Tensor,
   options: { checkpointLayers?: boolean } = {},
 ): Promise<Float32Array[]> {
@@ -150,13 +149,14 @@ async function gradients(
 }
 
 /** log softmax of each row of hidden · headᵀ / temperature, in float64. */
-async function logProbabilities(model: TinyModel, ids: Tensor, temperature = 1): Promise<Float64Array[]> {
+async function logProbabilities(model: OwnedModel, ids: Tensor, temperature = 1): Promise<Float64Array[]> {
   using hidden = scope(() => model.forward(ids));
   const [h, head] = [await hidden.read(), await model.headWeight.read()];
   return Array.from({ length: ids.size }, (_, row) => {
-    const logits = Float64Array.from({ length: SIZES.vocabulary }, (_, v) => {
+    const logits = Float64Array.from({ length: SIZES.vocabularySize }, (_, v) => {
       let dot = 0;
-      for (let i = 0; i < SIZES.hidden; i++) dot += h[row * SIZES.hidden + i]! * head[v * SIZES.hidden + i]!;
+      for (let i = 0; i < SIZES.hiddenSize; i++)
+        dot += h[row * SIZES.hiddenSize + i]! * head[v * SIZES.hiddenSize + i]!;
       return dot / temperature;
     });
     const largest = Math.max(...logits);
@@ -166,8 +166,8 @@ async function logProbabilities(model: TinyModel, ids: Tensor, temperature = 1):
 }
 
 async function expectedDivergence(
-  teacher: TinyModel,
-  student: TinyModel,
+  teacher: OwnedModel,
+  student: OwnedModel,
   ids: Tensor,
   temperature?: number,
 ): Promise<number> {
@@ -200,7 +200,7 @@ describe('distillationLoss', () => {
 
   it('refuses models of different vocabularies', () => {
     const { teacher, ids, dispose } = models();
-    const other = new TinyModel(device, { ...SIZES, vocabulary: 12 }, 3);
+    const other = linearModel(device, { ...SIZES, vocabularySize: 12, seed: 3 });
     expect(() => distillationLoss(teacher, other, { ids })).toThrow(/the teacher has 11 tokens, the student 12/);
     other.dispose();
     dispose();

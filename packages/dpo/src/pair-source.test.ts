@@ -1,47 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { pairBatches } from './pair-source.js';
-import { encodePair, padRows } from './pairs.js';
 
 const END = 1;
-const pair = { prompt: [10, 11, 12], chosen: [20, 21], rejected: [30] };
-
-describe('encodePair', () => {
-  it('masks the prompt, counts the response and its end, and predicts each token from what stands before', () => {
-    const { chosen, rejected } = encodePair(pair, { beginToken: 0, endToken: END });
-    expect(chosen.ids).toEqual([0, 10, 11, 12, 20, 21]);
-    expect(chosen.targets).toEqual([-100, -100, -100, 20, 21, END]);
-    expect(rejected.ids).toEqual([0, 10, 11, 12, 30]);
-    expect(rejected.targets).toEqual([-100, -100, -100, 30, END]);
-  });
-
-  it('cuts prompts from the left and responses from the right', () => {
-    const { chosen } = encodePair(pair, { beginToken: 0, endToken: END, maxPromptLength: 2 });
-    expect(chosen.ids).toEqual([0, 11, 12, 20, 21]);
-    const short = encodePair(pair, { endToken: END, maxLength: 5 }).chosen;
-    expect(short.ids).toEqual([10, 11, 12, 20]);
-    expect(short.targets).toEqual([-100, -100, 20, 21]);
-    const bare = encodePair(pair, { beginToken: 0, endToken: END, maxPromptLength: 0 }).chosen;
-    expect(bare.targets).toEqual([20, 21, END]);
-  });
-
-  it('refuses what leaves nothing to predict', () => {
-    expect(() => encodePair({ ...pair, rejected: [] }, { endToken: END })).toThrow(/a response is empty/);
-    expect(() => encodePair(pair, { endToken: END, maxLength: 3 })).toThrow(/leaves no response within maxLength 3/);
-    expect(() => encodePair({ ...pair, prompt: [] }, { endToken: END })).toThrow(/nothing to predict it from/);
-  });
-});
-
-describe('padRows', () => {
-  it('pads on the right with tokens that count nowhere', () => {
-    const { chosen, rejected } = encodePair(pair, { endToken: END });
-    const padded = padRows([chosen, rejected], 6, END);
-    expect([...padded.ids]).toEqual([10, 11, 12, 20, 21, END, 10, 11, 12, 30, END, END]);
-    expect([...padded.targets]).toEqual([-100, -100, 20, 21, END, -100, -100, -100, 30, END, -100, -100]);
-    expect([...padded.segments]).toEqual([0, 0, 0, 0, 0, -1, 0, 0, 0, 0, -1, -1]);
-    expect([...padded.positions]).toEqual([0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5]);
-    expect(() => padRows([chosen], 4, END)).toThrow(/a row of 5 tokens does not fit 4/);
-  });
-});
 
 describe('pairBatches', () => {
   const pairs = Array.from({ length: 5 }, (_, i) => ({ prompt: [2], chosen: [10 + i], rejected: [20 + i, 30] }));

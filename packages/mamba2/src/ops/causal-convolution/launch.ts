@@ -1,0 +1,124 @@
+import { allocateTensor, type Device, sum, type Tensor } from '@zebra/tensor';
+import type { Columns } from '../../rows.js';
+import {
+  BLOCK,
+  convolutionGradientKernel,
+  convolutionKernel,
+  convolutionSharesKernel,
+  convolutionStateKernel,
+  foldChannelsKernel,
+} from './causal-convolution.wgsl.js';
+
+/** Heads that are repeated on the way into the convolution. */
+export interface RepeatedHeads {
+  readonly headDim: number;
+  /** Channels that read one column. */
+  readonly group: number;
+  /** Columns of x, and of B, in the row. */
+  readonly keyValueSize: number;
+  /** Channels of x, of B and of C. */
+  readonly innerSize: number;
+}
+
+/** What the convolution works on, wherever its columns lie. */
+export interface ConvolutionOperands {
+  readonly batch: number;
+  readonly length: number;
+  readonly channels: number;
+  readonly x: Columns;
+  readonly weight: Tensor;
+  readonly bias: Tensor;
+  readonly repeat?: RepeatedHeads | undefined;
+  readonly segments?: Tensor | undefined;
+}
+
+const NO_REPEAT: RepeatedHeads = { headDim: 1, group: 1, keyValueSize: 0, innerSize: 0 };
+
+function paramsOf(o: ConvolutionOperands, y: { offset: number; stride: number }) {
+  const repeat = o.repeat ?? NO_REPEAT;
+  return {
+    length: o.length,
+    channels: o.channels,
+    blocks: Math.ceil(o.length / BLOCK),
+    x_offset: o.x.offset,
+    x_stride: o.x.stride,
+    y_offset: y.offset,
+    y_stride: y.stride,
+    repeat: o.repeat ? 1 : 0,
+    head_dim: repeat.headDim,
+    group: repeat.group,
+    key_value: repeat.keyValueSize,
+    inner: repeat.innerSize,
+  };
+}
+
+const inputs = (o: ConvolutionOperands) => ({
+  x: o.x.tensor.range(),
+  weight: o.weight.range(),
+  bias: o.bias.range(),
+  segments: o.segments?.range(),
+});
+
+/** SiLU of the convolution into y [B, T, C]; the state is read only. */
+export function launchConvolution(device: Device, o: ConvolutionOperands, y: Tensor, state?: Tensor): void {
+  const count = o.batch * Math.ceil(o.length / BLOCK) * o.channels;
+  device.dispatch(convolutionKernel, {
+    bindings: { ...inputs(o), state: state?.range(), y: y.range() },
+    params: { ...paramsOf(o, { offset: 0, stride: o.channels }), count },
+    groups: Math.ceil(count / device.workgroupOf(convolutionKernel)),
+  });
+}
+
+/** Gradient of the columns into `dx`, and of weight and bias as new tensors. */
+export function launchConvolutionGradient(
+  device: Device,
+  o: ConvolutionOperands,
+  g: Tensor,
+  dx: Columns,
+  state?: Tensor,
+): { weight: Tensor; bias: Tensor } {
+  const blocks = Math.ceil(o.length / BLOCK);
+  const count = o.batch * blocks * o.channels;
+  const shares = allocateTensor(device, { shape: [o.batch * blocks, 5, o.channels], dtype: 'float32' });
+  const direct = o.repeat
+    ? {
+        tensor: allocateTensor(device, { shape: [o.batch, o.length, o.channels], dtype: 'float32' }),
+        offset: 0,
+        stride: o.channels,
+      }
+    : dx;
+  device.dispatch(convolutionGradientKernel, {
+    bindings: { ...inputs(o), state: state?.range(), g: g.range(), dx: direct.tensor.range(), shares: shares.range() },
+    params: { ...paramsOf(o, direct), count },
+    groups: Math.ceil(count / device.workgroupOf(convolutionGradientKernel)),
+  });
+  if (o.repeat) {
+    const width = 2 * o.repeat.keyValueSize + o.repeat.innerSize;
+    const columns = o.batch * o.length * width;
+    device.dispatch(foldChannelsKernel, {
+      bindings: { g: direct.tensor.range(), dx: dx.tensor.range() },
+      params: { ...paramsOf(o, dx), columns: width, count: columns },
+      groups: Math.ceil(columns / device.workgroupOf(foldChannelsKernel)),
+    });
+  }
+  const totals = sum(shares, { axes: [0] });
+  const weight = allocateTensor(device, o.weight);
+  const bias = allocateTensor(device, o.bias);
+  device.dispatch(convolutionSharesKernel, {
+    bindings: { totals: totals.range(), weight: weight.range(), bias: bias.range() },
+    params: { count: o.channels },
+    groups: Math.ceil(o.channels / device.workgroupOf(convolutionSharesKernel)),
+  });
+  return { weight, bias };
+}
+
+/** Brings `state` [B, C, 4] up to date in place; with `y` (T = 1 only) gives the convolution's output too. */
+export function launchConvolutionState(device: Device, o: ConvolutionOperands, state: Tensor, y?: Tensor): void {
+  const count = o.batch * o.channels;
+  const { x, segments, weight, bias } = inputs(o);
+  device.dispatch(convolutionStateKernel, {
+    bindings: { x, segments, state: state.range(), ...(y && { weight, bias, y: y.range() }) },
+    params: { ...paramsOf(o, { offset: 0, stride: o.channels }), count },
+    groups: Math.ceil(count / device.workgroupOf(convolutionStateKernel)),
+  });
+}

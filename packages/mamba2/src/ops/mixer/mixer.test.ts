@@ -1,0 +1,77 @@
+import { checkOp, testDevice, uniformSource } from '@zebra/tensor/testing';
+import { describe, it } from 'vitest';
+import { type Mamba2Config, mamba2Sizes } from '../../config.js';
+import { mixerOp, statefulMixerOp } from './index.js';
+
+// Convolution, scan and norm in a row, each within a few 1e-6.
+const TOLERANCE = { forward: 1e-5, gradient: 5e-5, numeric: 1e-4 };
+
+function caseOf(
+  batch: number,
+  length: number,
+  config: Omit<Mamba2Config, 'hiddenSize'>,
+  segments?: (i: number) => number,
+  state = false,
+) {
+  const sizes = mamba2Sizes({ hiddenSize: 8, normEpsilon: 0.1, ...config });
+  const random = uniformSource(3);
+  return {
+    inputs: [
+      { shape: [batch, length, sizes.projectionSize] },
+      { shape: [sizes.convSize, 1, 4] },
+      { shape: [sizes.convSize] },
+      { shape: [sizes.headCount], values: () => -1 - 3 * random() },
+      { shape: [sizes.headCount], values: () => Math.log(1 + 15 * random()) },
+      { shape: [sizes.headCount] },
+      { shape: [sizes.innerSize] },
+      segments && { shape: [batch, length], dtype: 'int32' as const, values: segments },
+      ...(state
+        ? [{ shape: [batch, sizes.convSize, 4] }, { shape: [batch, sizes.headCount, sizes.headDim, sizes.headDim] }]
+        : []),
+    ],
+    attributes: sizes,
+  };
+}
+
+const shared = { headCount: 4, keyValueHeadCount: 2, headDim: 4 };
+const packed = (i: number) => [0, 1, 1, 2, -1][Math.floor((i % 70) / 15)]!;
+
+describe('mamba2 mixer', async () => {
+  const device = await testDevice();
+  it.each([
+    ['one token', caseOf(1, 1, shared)],
+    ['odd sizes', caseOf(2, 19, { headCount: 3, keyValueHeadCount: 1, headDim: 5 })],
+    ['packed rows', caseOf(2, 70, shared, packed)],
+    ['heads repeated before the convolution', caseOf(1, 70, { ...shared, repeatKvBeforeConv: true }, packed)],
+    ['as many key/value heads as heads', caseOf(1, 66, { headCount: 2, keyValueHeadCount: 2, headDim: 4 })],
+  ])('%s', async (_name, testCase) => checkOp(device, mixerOp, testCase, TOLERANCE));
+
+  it('continues states, in steps too', async () => {
+    for (const length of [1, 2, 66]) {
+      await checkOp(device, statefulMixerOp, caseOf(2, length, shared, undefined, true), TOLERANCE);
+      await checkOp(
+        device,
+        statefulMixerOp,
+        caseOf(2, length, { ...shared, repeatKvBeforeConv: true }, undefined, true),
+        TOLERANCE,
+      );
+    }
+    await checkOp(
+      device,
+      statefulMixerOp,
+      caseOf(2, 1, shared, (i) => -i, true),
+      TOLERANCE,
+    );
+    await checkOp(
+      device,
+      statefulMixerOp,
+      caseOf(2, 9, shared, (i) => (i < 5 ? -1 : 0), true),
+      TOLERANCE,
+    );
+  });
+});
+
+describe('mamba2 mixer on hardware', async () => {
+  const device = await testDevice('hardware');
+  it('packed rows', async () => checkOp(device, mixerOp, caseOf(2, 70, shared, packed), TOLERANCE));
+});
