@@ -40,7 +40,6 @@ async function checkOutputAndGradients(device: Device, golden: GoldenCase): Prom
     }, [x, ...layer.namedParameters().values()]);
     const y = await value.y.read();
     expect(relativeError(y, await golden.values('y'))).toBeLessThan(OUTPUT);
-    expect(relativeError(y, await golden.values('y_float64'))).toBeLessThan(OUTPUT);
     for (const [k, name] of ['grad_x', ...names.map((key) => `grad.${key}`)].entries()) {
       expect(relativeError(await gradients[k]!.read(), await golden.values(name)), name).toBeLessThan(GRADIENT);
     }
@@ -48,7 +47,7 @@ async function checkOutputAndGradients(device: Device, golden: GoldenCase): Prom
   });
 }
 
-describe.each(['a', 'b-repeat-before-conv'])('golden case %s', async (name) => {
+describe.each(['a'])('golden case %s', async (name) => {
   const device = await testDevice();
   const golden = await goldenCase(name);
 

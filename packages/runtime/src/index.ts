@@ -1,27 +1,77 @@
-export { loadModel, type LoadModelOptions, readModelSpec } from './checkpoint/load-model.js';
-export { loadWeights, type LoadWeightsOptions } from './checkpoint/load-weights.js';
-export { saveModel, type SaveModelOptions } from './checkpoint/save-model.js';
+export { type LoadModelOptions, loadModel, readJson, readModelSpec } from './checkpoint/load-model.js';
+export { type LoadWeightsOptions, loadWeights } from './checkpoint/load-weights.js';
+export { type SaveModelOptions, saveModel } from './checkpoint/save-model.js';
 export {
-  createHybridConfig,
   type CreateHybridOptions,
+  createHybridConfig,
   type HybridConfig,
   type HybridLayerKind,
   type HybridMamba2Config,
   type HybridMlaConfig,
   type MlaRanks,
-  parseHybridConfig,
   type ParseConfigOptions,
+  parseHybridConfig,
   parseTransformerConfig,
   type RopeConfig,
   type RopeScaling,
   type TransformerConfig,
   type TransformerType,
-  writeHybridConfig,
   type WriteHybridConfigOptions,
+  writeHybridConfig,
 } from './config/index.js';
-export { AttentionLayer, type AttentionConfig, AttentionState, attentionSpecs } from './models/attention-layer.js';
+export {
+  type ChoiceItem,
+  type ChoiceResult,
+  type ChoiceScores,
+  type MinimalPair,
+  type MinimalPairResult,
+  minimalPairs,
+  type Perplexity,
+  type PerplexityOptions,
+  type PerplexityProgress,
+  perplexity,
+  type ScoreOptions,
+  scoreChoices,
+} from './evaluate/index.js';
+export {
+  type FinishReason,
+  type GeneratedText,
+  type GeneratedToken,
+  type GenerateOptions,
+  type GenerateStep,
+  type GenerateTextOptions,
+  generate,
+  generateText,
+  type SamplingOptions,
+  streamText,
+  type TextPiece,
+} from './generate/index.js';
+export { type AttentionConfig, AttentionLayer, AttentionState, attentionSpecs } from './models/attention-layer.js';
 export { HybridModel } from './models/model.js';
 export { type ModelSpec, modelSpec } from './models/model-spec.js';
 export type { LayerKind } from './models/prefixes.js';
 export { frequenciesOf } from './models/rope.js';
 export { modelSpecs } from './models/specs.js';
+export {
+  type CacheReport,
+  type CacheReportConfigs,
+  type CacheReportOptions,
+  cacheReport,
+  modelCacheReport,
+} from './report/cache-report.js';
+export {
+  type ChatMessage,
+  ChatTemplate,
+  type ChatTemplateOptions,
+  createStreamDecoder,
+  createTokenizer,
+  type DecodeOptions,
+  type EncodeOptions,
+  loadTokenizer,
+  type RenderChatOptions,
+  type StreamDecoder,
+  type StreamDecoderOptions,
+  type TemplateBudget,
+  type Tokenizer,
+  type TokenizerFiles,
+} from './tokenizer/index.js';

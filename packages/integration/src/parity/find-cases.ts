@@ -1,4 +1,4 @@
-import { readdir } from 'node:fs/promises';
+import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Device } from '@zebra/tensor';
 import { Golden } from './golden.js';
@@ -16,12 +16,16 @@ export interface ParityCase {
 
 /** Finds every golden folder below a root by the files it holds. */
 export async function findCases(root: string, under = ''): Promise<ParityCase[]> {
-  const entries = await readdir(join(root, under), { withFileTypes: true });
-  const files = new Set(entries.filter((entry) => entry.isFile()).map((entry) => entry.name));
+  const names = (await readdir(join(root, under))).sort();
+  // Links are followed: a folder that is one must not go unnoticed.
+  const entries = await Promise.all(
+    names.map(async (name) => ({ name, isFolder: (await stat(join(root, under, name))).isDirectory() })),
+  );
+  const files = new Set(entries.filter((entry) => !entry.isFolder).map((entry) => entry.name));
   const cases: ParityCase[] = [];
   if (files.size > 0) cases.push(await recognise(root, under, files));
-  for (const entry of entries.filter((e) => e.isDirectory()).sort((a, b) => a.name.localeCompare(b.name))) {
-    cases.push(...(await findCases(root, join(under, entry.name))));
+  for (const { name } of entries.filter((entry) => entry.isFolder)) {
+    cases.push(...(await findCases(root, join(under, name))));
   }
   return cases;
 }

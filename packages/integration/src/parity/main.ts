@@ -5,9 +5,10 @@ import { findCases } from './find-cases.js';
 import { checkModelFolder } from './model-folder.js';
 import type { ParityRow } from './row.js';
 
-const USAGE = `npm run parity -- [--goldens DIR] [--model DIR [--text TEXT]] [--json FILE] [--adapter auto|hardware|software|swiftshader]
+const USAGE = `npm run parity -- [--goldens DIR] [--model DIR [--text TEXT]] [--json FILE] [--adapter auto|hardware|software|swiftshader] [--kernels native|hardware]
 
   --goldens DIR  every golden case below DIR, in float32
+  --kernels      the kernels meant for the adapter, or those meant for hardware GPUs whatever it is
   --model DIR    loads a Hugging Face folder by name and prints its next-token loss on TEXT`;
 
 const { values } = parseArgs({
@@ -17,6 +18,7 @@ const { values } = parseArgs({
     text: { type: 'string' },
     json: { type: 'string' },
     adapter: { type: 'string', default: 'auto' },
+    kernels: { type: 'string', default: 'native' },
   },
 });
 if (!values.goldens && !values.model) {
@@ -24,7 +26,11 @@ if (!values.goldens && !values.model) {
   process.exit(2);
 }
 
-const device = await openDevice({ adapter: values.adapter as AdapterChoice, poison: true });
+const device = await openDevice({
+  adapter: values.adapter as AdapterChoice,
+  poison: true,
+  ...(values.kernels === 'hardware' && { software: false }),
+});
 console.log(`on ${device.info.description || device.info.vendor}, ${device.info.software ? 'software' : 'hardware'}`);
 const rows: ParityRow[] = [];
 

@@ -1,13 +1,19 @@
 import { type Device, ZebraError } from '@zebra/tensor';
-import { openSafetensorsFolder } from '@zebra/tensor/safetensors';
+import { type OpenFolderOptions, openSafetensorsFolder } from '@zebra/tensor/safetensors';
 import { parseHybridConfig, parseTransformerConfig } from '../config/index.js';
 import { HybridModel } from '../models/model.js';
 import { type ModelSpec, modelSpec } from '../models/model-spec.js';
 import { modelSpecs } from '../models/specs.js';
-import { loadWeights, type LoadWeightsOptions } from './load-weights.js';
+import { type LoadWeightsOptions, loadWeights } from './load-weights.js';
 
 /** Options of {@link loadModel}. */
-export interface LoadModelOptions extends Pick<LoadWeightsOptions, 'onProgress'> {}
+export interface LoadModelOptions extends Pick<LoadWeightsOptions, 'onProgress'> {
+  /**
+   * Folder below which files that are links must lie: for a snapshot in the Hugging Face cache, its repository's folder.
+   * Default: the model's own folder.
+   */
+  readonly linkRoot?: OpenFolderOptions['linkRoot'];
+}
 
 /**
  * Loads a model from a Hugging Face folder: `config.json`, `hybrid_config.json` where it is a hybrid, and
@@ -18,7 +24,7 @@ export interface LoadModelOptions extends Pick<LoadWeightsOptions, 'onProgress'>
  */
 export async function loadModel(device: Device, folder: string, options: LoadModelOptions = {}): Promise<HybridModel> {
   const spec = await readModelSpec(folder);
-  const reader = await openSafetensorsFolder(folder);
+  const reader = await openSafetensorsFolder(folder, { linkRoot: options.linkRoot });
   try {
     const ignored = new Set(spec.config.tieWordEmbeddings ? ['lm_head.weight'] : []);
     const weights = await loadWeights(device, reader, modelSpecs(spec), { ...options, ignored });
@@ -32,7 +38,10 @@ export async function loadModel(device: Device, folder: string, options: LoadMod
 export async function readModelSpec(folder: string): Promise<ModelSpec> {
   const json = await readJson(folder, 'config.json');
   if (json === undefined) {
-    throw new ZebraError('io', `loadModel: ${folder} has no config.json. Give the folder of a Hugging Face checkpoint.`);
+    throw new ZebraError(
+      'io',
+      `loadModel: ${folder} has no config.json. Give the folder of a Hugging Face checkpoint.`,
+    );
   }
   const config = parseTransformerConfig(json);
   const hybrid = await readJson(folder, 'hybrid_config.json');
@@ -48,7 +57,9 @@ export async function readJson(folder: string, name: string): Promise<unknown> {
     text = await readFile(join(folder, name), 'utf8');
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw new ZebraError('io', `${join(folder, name)} could not be read: ${(error as Error).message}`, { cause: error });
+    throw new ZebraError('io', `${join(folder, name)} could not be read: ${(error as Error).message}`, {
+      cause: error,
+    });
   }
   try {
     return JSON.parse(text);

@@ -1,4 +1,4 @@
-import { type Device, keep, type Shape, tensor, type Tensor, ZebraError } from '@zebra/tensor';
+import { type Device, keep, type Shape, type Tensor, tensor, ZebraError } from '@zebra/tensor';
 import { checkWeights } from '@zebra/tensor/nn';
 import type { TensorReader } from '@zebra/tensor/safetensors';
 
@@ -15,8 +15,8 @@ export interface LoadWeightsOptions {
  *
  * @param expected every name with its shape
  * @returns the tensors, owned by the caller
- * @throws ZebraError `format` that lists every missing, extra and misshaped tensor, before anything is read; `data`
- *   for a weight that is NaN or infinite
+ * @throws ZebraError `format` that lists every missing, extra and misshaped tensor, or every one that is no float,
+ *   before anything is read; `data` for a weight that is NaN or infinite
  */
 export async function loadWeights(
   device: Device,
@@ -31,6 +31,7 @@ export async function loadWeights(
       .map((name) => [name, { shape: reader.info(name).shape, dtype: 'float32' as const }]),
   );
   checkWeights('checkpoint', expected, given);
+  assertFloats(reader, expected);
   const total = [...expected.keys()].reduce((sum, name) => sum + reader.info(name).byteLength, 0);
   const weights = new Map<string, Tensor>();
   let done = 0;
@@ -49,10 +50,26 @@ export async function loadWeights(
   return weights;
 }
 
+/** Whole numbers and 8-bit floats are codes of a quantised checkpoint, and mean nothing without their scales. */
+const FLOATS: ReadonlySet<string> = new Set(['F64', 'F32', 'F16', 'BF16']);
+
+function assertFloats(reader: TensorReader, expected: ReadonlyMap<string, Shape>): void {
+  const others = [...expected.keys()].filter((name) => !FLOATS.has(reader.info(name).dtype));
+  if (others.length === 0) return;
+  const list = others.map((name) => `${name} is ${reader.info(name).dtype}`).join('\n  ');
+  throw new ZebraError(
+    'format',
+    `checkpoint: weights must be F64, F32, F16 or BF16. Quantised checkpoints cannot be read; take the original one:\n  ${list}`,
+  );
+}
+
 function assertFinite(name: string, values: Float32Array): void {
   for (let i = 0; i < values.length; i++) {
     if (!Number.isFinite(values[i])) {
-      throw new ZebraError('data', `checkpoint: ${name} holds ${values[i]} at element ${i}. The file is damaged, or its training diverged.`);
+      throw new ZebraError(
+        'data',
+        `checkpoint: ${name} holds ${values[i]} at element ${i}. The file is damaged, or its training diverged.`,
+      );
     }
   }
 }

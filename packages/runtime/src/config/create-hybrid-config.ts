@@ -37,7 +37,10 @@ export function createHybridConfig(transformer: TransformerConfig, options: Crea
   const qkNopeHeadDim = options.qkNopeHeadDim ?? headDim - qkRopeHeadDim;
   const vHeadDim = options.vHeadDim ?? headDim;
   if (layers.length !== transformer.layerCount) {
-    throw new ZebraError('argument', `createHybridConfig: expected ${transformer.layerCount} layers, got ${layers.length}`);
+    throw new ZebraError(
+      'argument',
+      `createHybridConfig: expected ${transformer.layerCount} layers, got ${layers.length}`,
+    );
   }
   const sizes = { kvLoraRank, qLoraRank: qLoraRank ?? 1, qkRopeHeadDim, qkNopeHeadDim, vHeadDim };
   for (const [name, value] of Object.entries(sizes)) {
@@ -47,7 +50,10 @@ export function createHybridConfig(transformer: TransformerConfig, options: Crea
     }
   }
   if (rope.scaling?.type === 'linear') {
-    throw new ZebraError('argument', 'createHybridConfig: MLA layers have YaRN or no rope scaling, the teacher has linear');
+    throw new ZebraError(
+      'argument',
+      'createHybridConfig: MLA layers have YaRN or no rope scaling, the teacher has linear',
+    );
   }
   const scaled = rope.scaling;
   return {

@@ -145,7 +145,10 @@ describe('what is refused', () => {
     [{ ssm_cfg: { ngroups: 2, d_state: 32 } }, /ssm_cfg\.ngroups: expected 4/],
     [{ rope_type: 'default' }, /rope_type: expected "yarn" or nothing/],
     [{ rope_scaling: { rope_type: 'dynamic', factor: 2 } }, /rope_scaling\.rope_type: expected "yarn" or "llama3"/],
-    [{ rope_scaling: { rope_type: 'yarn', factor: 2 } }, /original_max_position_embeddings: expected a positive integer/],
+    [
+      { rope_scaling: { rope_type: 'yarn', factor: 2 } },
+      /original_max_position_embeddings: expected a positive integer/,
+    ],
     [{ layer_rank_list: { 9: { q_rank: 8, kv_rank: 8 } } }, /layer_rank_list: expected layers below n_layer/],
     [{ layer_rank_list: { 0: { q_rank: 0 } } }, /layer_rank_list\.0: expected q_rank and kv_rank/],
     [{ attention_bias: true }, /attention_bias: expected false/],
@@ -174,6 +177,8 @@ describe('Python spelling', () => {
     expect(pythonFloat(value)).toBe(text);
   });
   it('of empty containers', () => {
-    expect(pythonJson({ a: [], b: {}, c: [1], d: undefined }, 2)).toBe('{\n  "a": [],\n  "b": {},\n  "c": [\n    1\n  ]\n}');
+    expect(pythonJson({ a: [], b: {}, c: [1], d: undefined }, 2)).toBe(
+      '{\n  "a": [],\n  "b": {},\n  "c": [\n    1\n  ]\n}',
+    );
   });
 });

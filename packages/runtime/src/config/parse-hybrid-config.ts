@@ -157,7 +157,8 @@ function parseMla(
 ): HybridMlaConfig {
   const used = layers.includes('mla');
   const needed = (key: 'kv_lora_rank' | 'qk_rope_head_dim' | 'qk_nope_head_dim' | 'v_head_dim', otherwise: number) => {
-    if (used && keys[key] === undefined) problems.expected(key, 'a positive integer, as there are MLA layers', undefined);
+    if (used && keys[key] === undefined)
+      problems.expected(key, 'a positive integer, as there are MLA layers', undefined);
     return keys[key] ?? otherwise;
   };
   if (used && keys.q_lora_rank === undefined) {

@@ -73,7 +73,7 @@ function unwrapLayerType(
   parameters: Record<string, unknown> | undefined,
   problems: Problems,
 ): Record<string, unknown> | undefined {
-  const inner = parameters?.['full_attention'];
+  const inner = parameters?.full_attention;
   if (typeof inner !== 'object' || inner === null) return parameters;
   const others = Object.keys(parameters ?? {}).filter((key) => key !== 'full_attention');
   if (others.length > 0) problems.expected('rope_parameters', 'full_attention alone', others);
@@ -118,7 +118,7 @@ function parseScaling(
     }
     default:
       // No type at all is no scaling, unless something is there to scale by.
-      if ((type !== null && type !== undefined) || spec['factor'] !== undefined) {
+      if ((type !== null && type !== undefined) || spec.factor !== undefined) {
         problems.expected(`${key}.rope_type`, SUPPORTED, type ?? undefined);
       }
       return null;

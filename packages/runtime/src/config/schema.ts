@@ -26,10 +26,7 @@ export const layerList = z.array(nonNegativeInteger, LAYER_LIST);
 export const object = z.looseObject({}, 'an object');
 /** No id, one, or several. */
 export const tokenIds = z
-  .union(
-    [nonNegativeInteger, z.array(nonNegativeInteger)],
-    'a token id, a list of them, or null',
-  )
+  .union([nonNegativeInteger, z.array(nonNegativeInteger)], 'a token id, a list of them, or null')
   .nullish()
   .transform((ids) => (ids === null || ids === undefined ? [] : typeof ids === 'number' ? [ids] : ids));
 

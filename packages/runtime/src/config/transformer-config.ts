@@ -96,7 +96,7 @@ type ConfigKeys = z.output<typeof configSchema>;
 export function parseTransformerConfig(json: unknown, options: ParseConfigOptions = {}): TransformerConfig {
   const file = options.file ?? 'config.json';
   const object = readObject(file, json);
-  const modelType = object['model_type'];
+  const modelType = object.model_type;
   if (typeof modelType !== 'string' || !Object.hasOwn(FAMILIES, modelType)) {
     const known = Object.keys(FAMILIES).map(showValue).join(', ');
     throw new ZebraError('format', `${file}: model_type: expected one of ${known}, got ${showValue(modelType)}`);

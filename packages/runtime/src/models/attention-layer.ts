@@ -90,18 +90,33 @@ export class AttentionLayer implements Mixer {
   forward(x_BTD: Tensor, context: SequenceContext, state?: MixerState): Tensor {
     const { headCount, keyValueHeadCount, queryKeyNorm } = this.config;
     const q_BTHh = this.rotated(this.heads(x_BTD, 'q', headCount), queryKeyNorm ? 'q_norm.weight' : undefined, context);
-    const k_BTKh = this.rotated(this.heads(x_BTD, 'k', keyValueHeadCount), queryKeyNorm ? 'k_norm.weight' : undefined, context);
+    const k_BTKh = this.rotated(
+      this.heads(x_BTD, 'k', keyValueHeadCount),
+      queryKeyNorm ? 'k_norm.weight' : undefined,
+      context,
+    );
     const v_BTKh = this.heads(x_BTD, 'v', keyValueHeadCount);
-    const y_BTHh = state ? this.cached(q_BTHh, k_BTKh, v_BTKh, context, state) : attention(q_BTHh, k_BTKh, v_BTKh, segmentsOf(context));
+    const y_BTHh = state
+      ? this.cached(q_BTHh, k_BTKh, v_BTKh, context, state)
+      : attention(q_BTHh, k_BTKh, v_BTKh, segmentsOf(context));
     const [batch, tokens] = x_BTD.shape as [number, number, number];
     return linear(reshape(y_BTHh, [batch, tokens, -1]), this.weight('o_proj.weight'));
   }
 
   private cached(q: Tensor, k: Tensor, v: Tensor, context: SequenceContext, state: MixerState): Tensor {
     if (!(state instanceof AttentionState) || !context.cache) {
-      throw new ZebraError('argument', 'AttentionLayer.forward: this state was not made by newState() of an attention layer, or no cache context came with it');
+      throw new ZebraError(
+        'argument',
+        'AttentionLayer.forward: this state was not made by newState() of an attention layer, or no cache context came with it',
+      );
     }
-    const { length, keyLength, keySegments } = context.cache;
+    const { length, keyLength, keySegments, fresh } = context.cache;
+    if (!context.positions && !fresh) {
+      throw new ZebraError(
+        'argument',
+        'AttentionLayer.forward: positions must be given, int32 [B, T], when a cache that holds tokens is continued: the number of cached tokens is known on the device alone.',
+      );
+    }
     cacheWrite(state.keys, k, length);
     cacheWrite(state.values, v, length);
     const segmented = context.segments && keySegments ? { segments: context.segments, keySegments } : {};

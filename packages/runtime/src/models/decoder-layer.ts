@@ -38,7 +38,10 @@ export class DecoderLayer {
     const mixerOutput = this.mixer.forward(this.norm(x_BTD, 'input_layernorm.weight'), context, state);
     const middle_BTD = add(x_BTD, mixerOutput);
     const normed_BTD = this.norm(middle_BTD, 'post_attention_layernorm.weight');
-    const gated_BTF = swiglu(linear(normed_BTD, this.weight('mlp.gate_proj.weight')), linear(normed_BTD, this.weight('mlp.up_proj.weight')));
+    const gated_BTF = swiglu(
+      linear(normed_BTD, this.weight('mlp.gate_proj.weight')),
+      linear(normed_BTD, this.weight('mlp.up_proj.weight')),
+    );
     return { output: add(middle_BTD, linear(gated_BTF, this.weight('mlp.down_proj.weight'))), mixerOutput };
   }
 

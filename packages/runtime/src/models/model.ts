@@ -1,4 +1,7 @@
 // Shape suffixes: B rows, T tokens, D hidden size, V vocabulary.
+
+import { Mamba2Layer } from '@zebra/mamba2';
+import { MlaLayer } from '@zebra/mla';
 import { type Device, embedding, rmsNorm, type Tensor } from '@zebra/tensor';
 import {
   type Cache,
@@ -12,8 +15,6 @@ import {
   SequenceCache,
   type SequenceContext,
 } from '@zebra/tensor/nn';
-import { Mamba2Layer } from '@zebra/mamba2';
-import { MlaLayer } from '@zebra/mla';
 import { AttentionLayer } from './attention-layer.js';
 import { DecoderLayer, decoderSpecs } from './decoder-layer.js';
 import type { ModelSpec } from './model-spec.js';
@@ -50,7 +51,9 @@ export class HybridModel implements LayeredCausalLM {
     this.hiddenSize = spec.config.hiddenSize;
     this.vocabularySize = spec.config.vocabularySize;
     this.layerCount = spec.layers.length;
-    this.headWeight = weights.get(spec.config.tieWordEmbeddings ? 'model.embed_tokens.weight' : 'lm_head.weight') as Tensor;
+    this.headWeight = weights.get(
+      spec.config.tieWordEmbeddings ? 'model.embed_tokens.weight' : 'lm_head.weight',
+    ) as Tensor;
     this.tables = spec.layers.includes('attention') ? attentionTables(device, spec.config) : undefined;
     const mlaLayers: MlaLayer[] = [];
     this.layers = spec.layers.map((_, layer) => this.buildLayer(layer, mlaLayers));

@@ -2,7 +2,11 @@
 export type LayerKind = 'attention' | 'mla' | 'mamba2';
 
 /** What a layer's mixer is called in a checkpoint. */
-export const MIXER_PREFIX: Readonly<Record<LayerKind, string>> = { attention: 'self_attn', mla: 'mla', mamba2: 'mamba' };
+export const MIXER_PREFIX: Readonly<Record<LayerKind, string>> = {
+  attention: 'self_attn',
+  mla: 'mla',
+  mamba2: 'mamba',
+};
 
 /** `model.layers.{i}.` */
 export function layerPrefix(layer: number): string {

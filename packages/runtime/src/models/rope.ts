@@ -1,5 +1,11 @@
 import { type Device, keep } from '@zebra/tensor';
-import { buildRopeTables, llama3Frequencies, plainFrequencies, type RopeTables, yarnFrequencies } from '@zebra/tensor/nn';
+import {
+  buildRopeTables,
+  llama3Frequencies,
+  plainFrequencies,
+  type RopeTables,
+  yarnFrequencies,
+} from '@zebra/tensor/nn';
 import type { RopeConfig, TransformerConfig } from '../config/index.js';
 
 /** Rows of a rotary table that models get without asking: enough for most runs, small enough for a laptop. */
@@ -11,7 +17,11 @@ export interface OwnedRopeTables extends RopeTables {
 }
 
 /** Rotary tables of an attention model, computed in float64. */
-export function attentionTables(device: Device, config: TransformerConfig, positions = positionsOf(config)): OwnedRopeTables {
+export function attentionTables(
+  device: Device,
+  config: TransformerConfig,
+  positions = positionsOf(config),
+): OwnedRopeTables {
   const { frequencies, factor } = frequenciesOf(config.rope, config.headDim);
   const { cos, sin } = buildRopeTables(device, frequencies, positions, factor);
   keep(cos);
@@ -32,7 +42,10 @@ export function positionsOf(config: TransformerConfig): number {
 }
 
 /** Rotation frequencies of each pair of a head, and the factor on cos and sin. */
-export function frequenciesOf({ theta, scaling }: RopeConfig, dimension: number): { frequencies: Float64Array; factor: number } {
+export function frequenciesOf(
+  { theta, scaling }: RopeConfig,
+  dimension: number,
+): { frequencies: Float64Array; factor: number } {
   if (!scaling) return { frequencies: plainFrequencies(theta, dimension), factor: 1 };
   switch (scaling.type) {
     case 'llama3': {

@@ -27,7 +27,8 @@ export function modelSpecs(spec: ModelSpec): Map<string, Shape> {
   const all = new Map<string, Shape>([['model.embed_tokens.weight', [config.vocabularySize, config.hiddenSize]]]);
   spec.layers.forEach((kind, layer) => {
     const prefix = layerPrefix(layer);
-    for (const [name, shape] of prefixed(mixerSpecs(spec, layer), `${prefix}${MIXER_PREFIX[kind]}.`)) all.set(name, shape);
+    for (const [name, shape] of prefixed(mixerSpecs(spec, layer), `${prefix}${MIXER_PREFIX[kind]}.`))
+      all.set(name, shape);
     for (const [name, shape] of prefixed(decoderSpecs(config), prefix)) all.set(name, shape);
   });
   all.set('model.norm.weight', [config.hiddenSize]);

@@ -1,6 +1,8 @@
+import { testDevice } from '@zebra/tensor/testing';
 import { describe, expect, it } from 'vitest';
 import { createHybridConfig, type HybridLayerKind, parseTransformerConfig } from '../config/index.js';
-import { cacheReport } from './cache-report.js';
+import { TinyModel } from '../tiny-model.testing.js';
+import { cacheReport, modelCacheReport } from './cache-report.js';
 
 // Shapes of the Llama 3 family, and the share of the KV cache published for each placement (arXiv 2505.17272).
 const SIZES = {
@@ -58,5 +60,16 @@ describe('cacheReport', () => {
     expect(report.bytesPerToken).toBe((64 + 32 + 2 * 8 * 64) * 2);
     const plain = cacheReport({ transformer });
     expect(plain).toMatchObject({ sharePercent: 100, stateBytes: 0, breakEvenTokens: 0 });
+  });
+});
+
+describe('modelCacheReport', () => {
+  it('counts what a model really keeps, and leaks nothing', async () => {
+    const device = await testDevice();
+    const model = new TinyModel(device, 16);
+    const before = device.statistics().liveBuffers;
+    expect(modelCacheReport(model)).toMatchObject({ bytesPerToken: 32, teacherBytesPerToken: 32, sharePercent: 100 });
+    expect(device.statistics().liveBuffers).toBe(before);
+    model.dispose();
   });
 });

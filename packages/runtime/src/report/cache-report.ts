@@ -24,7 +24,7 @@ export interface CacheReport {
   readonly sharePercent: number;
   /** Bytes of the recurrent states, which do not grow: convolution inputs and states of all Mamba2 layers. */
   readonly stateBytes: number;
-  /** Tokens at which the teacher's cache is as large as the hybrid's cache and states together; 0 without states. */
+  /** Tokens at which the teacher's cache is as large as the hybrid's cache and states together; 0 without states, ∞ where nothing is saved. */
   readonly breakEvenTokens: number;
 }
 

@@ -22,6 +22,8 @@ const PARAMS = {
   key_heads: 'u32',
   group: 'u32',
   parts: 'u32',
+  /** Always 1. */
+  unit: 'u32',
   scale: 'f32',
 } as const;
 
@@ -137,7 +139,7 @@ ${rowMain(
   if (j < end && attends(segment, own, key_segment(b, min(j, end - 1u)), j)) {
     let at = ((b * p.tk + j) * p.key_heads + key_head) * ${key.chunks}u;
     ${heads.map((h) => `s${h} = 0.0;`).join(' ')}
-    for (var c = 0u; c < ${key.chunks}u; c++) {
+    for (var c = 0u; c < ${key.chunks}u * p.unit; c++) {
       let x = ${key.type}(k[at + c]);
       ${heads.map((h) => `s${h} += ${key.dot(`query[${h * key.chunks}u + c]`, 'x')};`).join(' ')}
     }

@@ -76,6 +76,7 @@ function launch(call: Call, kernel: Kernel, { bindings, mask, constants, count, 
       heads: sizes.heads,
       key_heads: sizes.keyHeads,
       group: sizes.group,
+      unit: 1,
       scale: call.scale,
       ...mask.params,
     },
@@ -167,7 +168,7 @@ function decode(
   const tileHeads = software ? 1 : ([4, 2].find((n) => group % n === 0 && n * keySize <= MOST_QUERY) ?? 1);
   const partial = allocateTensor(device, { shape: [rows, parts, valueSize], dtype: 'float32' });
   const totals = allocateTensor(device, { shape: [rows, parts, 2], dtype: 'float32' });
-  const params = { tq: queries, tk: keys, heads, key_heads: keyHeads, group, parts, scale };
+  const params = { tq: queries, tk: keys, heads, key_heads: keyHeads, group, parts, unit: 1, scale };
   const constants = { keySize, valueSize, valueWidth };
   const kernel = software ? decodeRows : decodeTiled;
   const count = (rows / tileHeads) * parts;

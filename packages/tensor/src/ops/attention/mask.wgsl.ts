@@ -16,6 +16,8 @@ export const SIZE_PARAMS = {
   key_segments_at: 'u32',
   first_key_at: 'u32',
   end_query_at: 'u32',
+  /** Always 1. */
+  unit: 'u32',
   scale: 'f32',
 } as const;
 

@@ -21,19 +21,26 @@ export type RowsConstants = {
   step: number;
 };
 
-// Past this many chunks a row stays an indexed array: unrolling it would only make compilation slow.
-const UNROLL = 32;
+// Past this many chunks a row stays an indexed array and its loops stay loops.
+const UNROLL = 8;
 
-/** Repeats a statement for each chunk of a row. */
-export function each(n: number, body: (c: string) => string): string {
-  if (n > UNROLL) return `for (var c = 0u; c < ${n}u; c++) { ${body('c')} }`;
+/** Repeats a statement for each chunk of a row, written out. */
+export function unrolled(n: number, body: (c: string) => string): string {
   return Array.from({ length: n }, (_, c) => body(`${c}u`)).join('\n    ');
+}
+
+/**
+ * Repeats a statement for each chunk of a row. The bound of a loop goes through `p.unit`, which is 1: a compiler that
+ * knew it would unroll the loop, and lavapipe takes minutes to compile what comes of that for heads of 128.
+ */
+export function each(n: number, body: (c: string) => string): string {
+  return n > UNROLL ? `for (var c = 0u; c < ${n}u * p.unit; c++) { ${body('c')} }` : unrolled(n, body);
 }
 
 const range = (n: number) => Array.from({ length: n }, (_, i) => i);
 
 /** How rows of a size are held: in vec4s where it is a multiple of 4. */
-export function rowType(size: number, alsoDivisible = 4) {
+function rowType(size: number, alsoDivisible = 4) {
   const wide = size % 4 === 0 && alsoDivisible % 4 === 0;
   return {
     width: wide ? 4 : 1,

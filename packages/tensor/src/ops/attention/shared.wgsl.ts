@@ -1,6 +1,6 @@
 import { defineKernel, type KernelVariant, rowMain } from '../../device/kernel.js';
 import { maskFunctions, SIZE_PARAMS } from './mask.wgsl.js';
-import { each, HEADER, type RowsConstants, rowTypes, rowVectors } from './rows.wgsl.js';
+import { HEADER, type RowsConstants, rowTypes, rowVectors, unrolled } from './rows.wgsl.js';
 
 /**
  * Kernels for software adapters with subgroups of a known size L: a workgroup is one subgroup, each lane owns rows in
@@ -9,7 +9,7 @@ import { each, HEADER, type RowsConstants, rowTypes, rowVectors } from './rows.w
  */
 
 /** Constants of the kernels in this file; `tile` counts queries (or keys) a lane. */
-export type SharedConstants = Omit<RowsConstants, 'step'> & {
+type SharedConstants = Omit<RowsConstants, 'step'> & {
   /** Lanes of a subgroup. */
   lanes: number;
   /** The broadcast that the adapter compiles to one instruction. */
@@ -73,7 +73,7 @@ export const sharedForward = defineKernel({
   ${rows
     .map(
       ({ r }) => `var q${r}: array<${key.type}, ${key.chunks}>; var o${r}: array<${value.type}, ${value.chunks}>;
-  ${each(key.chunks, (c) => `q${r}[${c}] = ${key.type}(q[row${r} * ${key.chunks}u + ${c}]) * (p.scale * LOG2E);`)}
+  ${unrolled(key.chunks, (c) => `q${r}[${c}] = ${key.type}(q[row${r} * ${key.chunks}u + ${c}]) * (p.scale * LOG2E);`)}
   var m${r} = LOWEST; var l${r} = 0.0;`,
     )
     .join('\n  ')}
@@ -83,7 +83,7 @@ export const sharedForward = defineKernel({
     let my_row = (b * p.tk + mine) * p.key_heads + key_head;
     let my_segment = key_segment(b, mine);
     ${rows.map(({ r }) => steps.map((s) => `var s${r}_${s} = 0.0;`).join(' ')).join('\n    ')}
-    ${each(
+    ${unrolled(
       key.chunks,
       (c) => `{ let mine = ${key.type}(k[my_row * ${key.chunks}u + ${c}]);
       ${steps.map((s) => `{ let x = ${broadcast}(mine, ${s}u); ${rows.map(({ r }) => `s${r}_${s} += ${key.dot(`q${r}[${c}]`, 'x')};`).join(' ')} }`).join('\n      ')} }`,
@@ -103,7 +103,7 @@ export const sharedForward = defineKernel({
     l${r} = l${r} * shrink${r} + ${steps.map((s) => `s${r}_${s}`).join(' + ')};`,
       )
       .join('\n    ')}
-    ${each(
+    ${unrolled(
       value.chunks,
       (c) => `{ let mine = ${value.type}(v[my_row * ${valueStride}u + ${c}]);
       ${rows.map(({ r }) => `o${r}[${c}] *= shrink${r};`).join(' ')}
@@ -114,7 +114,7 @@ export const sharedForward = defineKernel({
     .map(
       ({ a, r }) => `if (first_query + ${a * constants.lanes}u < p.tq) {
     let inverse = 1.0 / l${r};
-    ${each(value.chunks, (c) => `y[row${r} * ${value.chunks}u + ${c}] = y_t(o${r}[${c}] * inverse);`)}
+    ${unrolled(value.chunks, (c) => `y[row${r} * ${value.chunks}u + ${c}] = y_t(o${r}[${c}] * inverse);`)}
     lse[stat${r}] = (m${r} + log2(l${r})) / LOG2E;
   }`,
     )
@@ -139,10 +139,10 @@ export const sharedQueryGradient = defineKernel({
       let segment = ${constants.mask === 'segments' ? `${broadcast}(my_segment, ${s}u)` : 'my_segment'};
       ${rows.map(({ r }) => `var s${r} = 0.0; var e${r} = 0.0;`).join(' ')}
       var x: array<${key.type}, ${key.chunks}>;
-      ${each(key.chunks, (c) => `x[${c}] = ${broadcast}(my_key[${c}], ${s}u); ${rows.map(({ r }) => `s${r} += ${key.dot(`q${r}[${c}]`, `x[${c}]`)};`).join(' ')}`)}
-      ${each(value.chunks, (c) => `{ let w = ${broadcast}(my_value[${c}], ${s}u); ${rows.map(({ r }) => `e${r} += ${value.dot(`g${r}[${c}]`, 'w')};`).join(' ')} }`)}
+      ${unrolled(key.chunks, (c) => `x[${c}] = ${broadcast}(my_key[${c}], ${s}u); ${rows.map(({ r }) => `s${r} += ${key.dot(`q${r}[${c}]`, `x[${c}]`)};`).join(' ')}`)}
+      ${unrolled(value.chunks, (c) => `{ let w = ${broadcast}(my_value[${c}], ${s}u); ${rows.map(({ r }) => `e${r} += ${value.dot(`g${r}[${c}]`, 'w')};`).join(' ')} }`)}
       ${rows.map(({ a, r }) => `let ds${r} = select(0.0, exp2(s${r} - stats${r}.x), attends(segment${a}, own${a}, segment, j + ${s}u)) * (e${r} - stats${r}.y);`).join('\n      ')}
-      ${each(key.chunks, (c) => rows.map(({ r }) => `d${r}[${c}] += ds${r} * x[${c}];`).join(' '))}
+      ${unrolled(key.chunks, (c) => rows.map(({ r }) => `d${r}[${c}] += ds${r} * x[${c}];`).join(' '))}
     }`;
     return (
       HEADER +
@@ -153,8 +153,8 @@ export const sharedQueryGradient = defineKernel({
       ({
         r,
       }) => `var q${r}: array<${key.type}, ${key.chunks}>; var d${r}: array<${key.type}, ${key.chunks}>; var g${r}: array<${value.type}, ${value.chunks}>;
-  ${each(key.chunks, (c) => `q${r}[${c}] = ${key.type}(q[row${r} * ${key.chunks}u + ${c}]) * (p.scale * LOG2E);`)}
-  ${each(value.chunks, (c) => `g${r}[${c}] = ${value.type}(g[row${r} * ${value.chunks}u + ${c}]);`)}
+  ${unrolled(key.chunks, (c) => `q${r}[${c}] = ${key.type}(q[row${r} * ${key.chunks}u + ${c}]) * (p.scale * LOG2E);`)}
+  ${unrolled(value.chunks, (c) => `g${r}[${c}] = ${value.type}(g[row${r} * ${value.chunks}u + ${c}]);`)}
   let stats${r} = stats[stat${r}];`,
     )
     .join('\n  ')}
@@ -163,14 +163,14 @@ export const sharedQueryGradient = defineKernel({
     let my_row = (b * p.tk + mine) * p.key_heads + key_head;
     let my_segment = key_segment(b, mine);
     var my_key: array<${key.type}, ${key.chunks}>; var my_value: array<${value.type}, ${value.chunks}>;
-    ${each(key.chunks, (c) => `my_key[${c}] = ${key.type}(k[my_row * ${key.chunks}u + ${c}]);`)}
-    ${each(value.chunks, (c) => `my_value[${c}] = ${value.type}(v[my_row * ${valueStride}u + ${c}]);`)}
+    ${unrolled(key.chunks, (c) => `my_key[${c}] = ${key.type}(k[my_row * ${key.chunks}u + ${c}]);`)}
+    ${unrolled(value.chunks, (c) => `my_value[${c}] = ${value.type}(v[my_row * ${valueStride}u + ${c}]);`)}
     ${range(lanes).map(step).join('\n    ')}
   }
   ${rows
     .map(
       ({ a, r }) =>
-        `if (first_query + ${a * lanes}u < p.tq) {\n    ${each(key.chunks, (c) => `dq[row${r} * ${key.chunks}u + ${c}] = dq_t(d${r}[${c}] * p.scale);`)}\n  }`,
+        `if (first_query + ${a * lanes}u < p.tq) {\n    ${unrolled(key.chunks, (c) => `dq[row${r} * ${key.chunks}u + ${c}] = dq_t(d${r}[${c}] * p.scale);`)}\n  }`,
     )
     .join('\n  ')}`)
     );
@@ -196,11 +196,11 @@ export const sharedKeyGradient = defineKernel({
         let stat = ${broadcast}(my_stat, ${s}u);
         ${own.map((a) => `var s${a} = 0.0; var e${a} = 0.0;`).join(' ')}
         var x: array<${key.type}, ${key.chunks}>; var w: array<${value.type}, ${value.chunks}>;
-        ${each(key.chunks, (c) => `x[${c}] = ${broadcast}(my_query[${c}], ${s}u); ${own.map((a) => `s${a} += ${key.dot(`k${a}[${c}]`, `x[${c}]`)};`).join(' ')}`)}
-        ${each(value.chunks, (c) => `w[${c}] = ${broadcast}(my_g[${c}], ${s}u); ${wantsKey ? own.map((a) => `e${a} += ${value.dot(`v${a}[${c}]`, `w[${c}]`)};`).join(' ') : ''}`)}
+        ${unrolled(key.chunks, (c) => `x[${c}] = ${broadcast}(my_query[${c}], ${s}u); ${own.map((a) => `s${a} += ${key.dot(`k${a}[${c}]`, `x[${c}]`)};`).join(' ')}`)}
+        ${unrolled(value.chunks, (c) => `w[${c}] = ${broadcast}(my_g[${c}], ${s}u); ${wantsKey ? own.map((a) => `e${a} += ${value.dot(`v${a}[${c}]`, `w[${c}]`)};`).join(' ') : ''}`)}
         ${own.map((a) => `let p${a} = select(0.0, exp2(s${a} - stat.x), t + ${s}u < end && attends(segment, base + t + ${s}u, segment${a}, j${a})); let ds${a} = p${a} * (e${a} - stat.y);`).join('\n        ')}
-        ${wantsKey ? each(key.chunks, (c) => own.map((a) => `dk${a}[${c}] += ds${a} * x[${c}];`).join(' ')) : ''}
-        ${wantsValue ? each(value.chunks, (c) => own.map((a) => `dv${a}[${c}] += p${a} * w[${c}];`).join(' ')) : ''}
+        ${wantsKey ? unrolled(key.chunks, (c) => own.map((a) => `dk${a}[${c}] += ds${a} * x[${c}];`).join(' ')) : ''}
+        ${wantsValue ? unrolled(value.chunks, (c) => own.map((a) => `dv${a}[${c}] += p${a} * w[${c}];`).join(' ')) : ''}
       }`;
     const ends = own.map((a) => `end_query(b, j${a})`).reduce((x, y) => `max(${x}, ${y})`);
     return (
@@ -220,8 +220,8 @@ export const sharedKeyGradient = defineKernel({
   // Rows past the valid keys may never have been written: they are not read, and get a zero gradient.
   let valid${a} = (b * p.tk + min(j${a}, base + p.tq - 1u)) * p.key_heads + key_head;
   var k${a}: array<${key.type}, ${key.chunks}>; ${wantsKey ? `var v${a}: array<${value.type}, ${value.chunks}>;` : ''}
-  ${each(key.chunks, (c) => `k${a}[${c}] = ${key.type}(k[valid${a} * ${key.chunks}u + ${c}]) * (p.scale * LOG2E);`)}
-  ${wantsKey ? each(value.chunks, (c) => `v${a}[${c}] = ${value.type}(v[valid${a} * ${valueStride}u + ${c}]);`) : ''}
+  ${unrolled(key.chunks, (c) => `k${a}[${c}] = ${key.type}(k[valid${a} * ${key.chunks}u + ${c}]) * (p.scale * LOG2E);`)}
+  ${wantsKey ? unrolled(value.chunks, (c) => `v${a}[${c}] = ${value.type}(v[valid${a} * ${valueStride}u + ${c}]);`) : ''}
   ${wantsKey ? `var dk${a}: array<${key.type}, ${key.chunks}>;` : ''} ${wantsValue ? `var dv${a}: array<${value.type}, ${value.chunks}>;` : ''}`,
     )
     .join('\n  ')}
@@ -233,16 +233,16 @@ export const sharedKeyGradient = defineKernel({
       let my_stat = stats[(b * p.heads + h) * p.tq + mine];
       let my_row = (b * p.tq + mine) * p.heads + h;
       var my_query: array<${key.type}, ${key.chunks}>; var my_g: array<${value.type}, ${value.chunks}>;
-      ${each(key.chunks, (c) => `my_query[${c}] = ${key.type}(q[my_row * ${key.chunks}u + ${c}]);`)}
-      ${each(value.chunks, (c) => `my_g[${c}] = ${value.type}(g[my_row * ${value.chunks}u + ${c}]);`)}
+      ${unrolled(key.chunks, (c) => `my_query[${c}] = ${key.type}(q[my_row * ${key.chunks}u + ${c}]);`)}
+      ${unrolled(value.chunks, (c) => `my_g[${c}] = ${value.type}(g[my_row * ${value.chunks}u + ${c}]);`)}
       ${range(lanes).map(step).join('\n      ')}
     }
   }
   ${own
     .map(
       (a) => `if (first + lid + ${a * lanes}u < p.tk) {
-    ${wantsKey ? each(key.chunks, (c) => `dk[row${a} * ${key.chunks}u + ${c}] = dk_t(dk${a}[${c}] * p.scale);`) : ''}
-    ${wantsValue ? each(value.chunks, (c) => `dv[row${a} * ${value.chunks}u + ${c}] = dv_t(dv${a}[${c}]);`) : ''}
+    ${wantsKey ? unrolled(key.chunks, (c) => `dk[row${a} * ${key.chunks}u + ${c}] = dk_t(dk${a}[${c}] * p.scale);`) : ''}
+    ${wantsValue ? unrolled(value.chunks, (c) => `dv[row${a} * ${value.chunks}u + ${c}] = dv_t(dv${a}[${c}]);`) : ''}
   }`,
     )
     .join('\n  ')}`)

@@ -10,7 +10,7 @@ import { HEADER, type RowsConstants } from './rows.wgsl.js';
  */
 
 /** Constants of the kernels in this file. */
-export type TiledConstants = Pick<RowsConstants, 'keySize' | 'valueSize' | 'valueWidth' | 'mask'>;
+type TiledConstants = Pick<RowsConstants, 'keySize' | 'valueSize' | 'valueWidth' | 'mask'>;
 
 /** Rows of a tile. */
 export const TILE = 32;

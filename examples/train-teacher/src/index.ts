@@ -1,0 +1,2 @@
+export { TEACHER_CONFIG } from './config.js';
+export { meanLoss } from './evaluate.js';

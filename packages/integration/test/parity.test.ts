@@ -1,0 +1,130 @@
+import { execFile } from 'node:child_process';
+import { cp, mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { testDevice } from '@zebra/tensor/testing';
+import { describe, expect, it } from 'vitest';
+import { findCases } from '../src/parity/find-cases.js';
+import type { ParityRow } from '../src/parity/row.js';
+import { editJson, setElement, withFolder } from './support/folders.js';
+
+const GOLDENS = fileURLToPath(new URL('goldens', import.meta.url));
+const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
+
+async function rowsOf(root: string): Promise<ParityRow[]> {
+  const device = await testDevice();
+  const live = device.statistics().liveBuffers;
+  const rows: ParityRow[] = [];
+  for (const { run } of await findCases(root)) rows.push(...(await run(device)));
+  expect(device.statistics().liveBuffers).toBe(live);
+  return rows;
+}
+
+describe('the goldens of this package', () => {
+  it('all hold, and every kind of check is among them', async () => {
+    const rows = await rowsOf(GOLDENS);
+    expect(rows.filter((row) => !row.passed)).toEqual([]);
+    const checks = rows.map((row) => `${row.case}: ${row.check.replace(/:.*/, '')}`);
+    const each = [
+      'hidden states',
+      'logits',
+      'ce_loss',
+      'greedy tokens',
+      'losses of ten AdamW steps',
+      'gradient norms of ten steps',
+    ];
+    const models = ['llama-tiny', 'qwen2-tiny', 'qwen3-tiny'];
+    expect(checks).toEqual(models.flatMap((model) => each.map((check) => `${model}: ${check}`)));
+  });
+
+  it.each([
+    ['a logit', 'logits', (folder: string) => setElement(join(folder, 'golden.safetensors'), 'logits', 77, 3)],
+    [
+      'a hidden state',
+      'hidden states',
+      (folder: string) => setElement(join(folder, 'golden.safetensors'), 'hidden_states.2', 5, 3),
+    ],
+    [
+      'a loss of the training run',
+      'losses of ten AdamW steps',
+      (folder: string) =>
+        editJson(join(folder, 'train10.json'), ({ loss_gradnorm_per_step: steps }) => {
+          (steps as number[][])[7]![0]! *= 1.002;
+        }),
+    ],
+    [
+      'a token of the continuation',
+      'greedy tokens',
+      (folder: string) =>
+        editJson(join(folder, 'greedy.json'), ({ tokens }) => {
+          (tokens as number[])[3]! += 1;
+        }),
+    ],
+  ])('fail where %s is another, and only there', async (_, check, change) => {
+    await withFolder(async (root) => {
+      await cp(join(GOLDENS, 'qwen2-tiny'), join(root, 'case'), { recursive: true });
+      await change(join(root, 'case'));
+      const failed = (await rowsOf(root)).filter((row) => !row.passed);
+      expect(failed.map((row) => row.check.replace(/:.*/, ''))).toEqual([check]);
+    });
+  });
+});
+
+describe('cases', () => {
+  it('are found by listing, at any depth and through links', async () => {
+    await withFolder(async (root) => {
+      await mkdir(join(root, 'a', 'b'), { recursive: true });
+      await mkdir(join(root, 'elsewhere'));
+      await cp(join(GOLDENS, 'llama-tiny', 'config.json'), join(root, 'a', 'b', 'config.json'));
+      await symlink(GOLDENS, join(root, 'linked'));
+      const names = (await findCases(root)).map(({ name }) => name);
+      expect(names).toEqual(['a/b', 'linked/llama-tiny', 'linked/qwen2-tiny', 'linked/qwen3-tiny']);
+    });
+  });
+
+  it('that nobody can check fail', async () => {
+    await withFolder(async (root) => {
+      await mkdir(join(root, 'odd'));
+      await writeFile(join(root, 'odd', 'notes.txt'), 'x');
+      expect(await rowsOf(root)).toMatchObject([{ case: 'odd', check: /not recognised: notes.txt/, passed: false }]);
+    });
+  });
+
+  it('with weights but nothing to compare them with fail', async () => {
+    await withFolder(async (root) => {
+      for (const file of ['config.json', 'model.safetensors'])
+        await cp(join(GOLDENS, 'llama-tiny', file), join(root, 'model', file));
+      const rows = await rowsOf(root);
+      expect(rows.some((row) => !row.passed)).toBe(true);
+    });
+  });
+});
+
+describe('the command', () => {
+  it('exits with 1, with a row a failed case, where a case is broken or unknown', async () => {
+    await withFolder(async (root) => {
+      await mkdir(join(root, 'broken'));
+      await mkdir(join(root, 'unknown'));
+      await writeFile(join(root, 'broken', 'model.safetensors'), 'not a model');
+      await writeFile(join(root, 'unknown', 'notes.txt'), 'x');
+      const json = join(root, 'rows.json');
+      const args = ['run', '--silent', 'parity', '--', '--goldens', root, '--json', json];
+      const { code, output } = await command('npm', args);
+      expect(code).toBe(1);
+      expect(output).toMatch(/0 of 2 within tolerance/);
+      const { rows } = JSON.parse(await readFile(json, 'utf8')) as { rows: ParityRow[] };
+      expect(rows.map((row) => [row.case, row.passed])).toEqual([
+        ['broken', false],
+        ['unknown', false],
+      ]);
+    });
+  });
+});
+
+function command(file: string, args: readonly string[]): Promise<{ code: number; output: string }> {
+  return new Promise((resolve) => {
+    execFile(file, args, { cwd: ROOT, env: process.env }, (error, stdout, stderr) => {
+      resolve({ code: error ? Number(error.code) : 0, output: stdout + stderr });
+    });
+  });
+}
