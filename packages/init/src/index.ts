@@ -6,6 +6,13 @@ export {
   type LayerEnergyRankRequest,
   layerEnergyRank,
 } from './energy-rank.js';
+export {
+  type AttentionTensors,
+  type InitialisedLayer,
+  type InitialiseMlaOptions,
+  initialiseMamba2,
+  initialiseMla,
+} from './from-tensors.js';
 export type { HostMatrix, HostTensor } from './host-tensor.js';
 export { InitError, type InitErrorDetails, type InitWarning } from './init-error.js';
 export {
