@@ -1,4 +1,4 @@
-import { add, crossEntropy, klDivergence, scale, type Tensor, ZebraError } from '@zebra/tensor';
+import { add, crossEntropy, klDivergence, scale, scope, type Tensor, ZebraError } from '@zebra/tensor';
 import type { CausalLM } from '@zebra/tensor/nn';
 import { contextOf, type TokenBatch } from './layer-distillation.js';
 
@@ -42,20 +42,23 @@ export function distillationLoss(
       `distillationLoss: the teacher has ${teacher.vocabularySize} tokens, the student ${student.vocabularySize}. They must share a tokenizer.`,
     );
   }
-  const context = contextOf(batch);
-  const hidden = student.forward(batch.ids, { ...context, checkpointLayers });
-  const divergence = klDivergence(
-    {
-      teacher: { hidden: teacher.forward(batch.ids, context), head: teacher.headWeight },
-      student: { hidden, head: student.headWeight },
-    },
-    { temperature },
-  );
-  const weighted = divergenceWeight === 1 ? divergence : scale(divergence, divergenceWeight);
-  if (crossEntropyWeight === 0) return weighted;
-  if (!batch.targets) {
+  const { targets } = batch;
+  if (crossEntropyWeight !== 0 && !targets) {
     throw new ZebraError('argument', 'distillationLoss: crossEntropyWeight needs targets in the batch');
   }
-  const entropy = crossEntropy({ hidden, head: student.headWeight, targets: batch.targets });
-  return add(weighted, scale(entropy, crossEntropyWeight));
+  return scope(() => {
+    const context = contextOf(batch);
+    const hidden = student.forward(batch.ids, { ...context, checkpointLayers });
+    const divergence = klDivergence(
+      {
+        teacher: { hidden: teacher.forward(batch.ids, context), head: teacher.headWeight },
+        student: { hidden, head: student.headWeight },
+      },
+      { temperature },
+    );
+    const weighted = divergenceWeight === 1 ? divergence : scale(divergence, divergenceWeight);
+    if (crossEntropyWeight === 0 || !targets) return weighted;
+    const entropy = crossEntropy({ hidden, head: student.headWeight, targets });
+    return add(weighted, scale(entropy, crossEntropyWeight));
+  });
 }

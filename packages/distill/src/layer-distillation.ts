@@ -1,4 +1,4 @@
-import { add, checkpoint, mean, reshape, rowDistance, scale, type Tensor, ZebraError } from '@zebra/tensor';
+import { add, checkpoint, mean, reshape, rowDistance, scale, scope, type Tensor, ZebraError } from '@zebra/tensor';
 import type { LayeredCausalLM, LayerObservation, SequenceContext } from '@zebra/tensor/nn';
 
 /** A batch of tokens, int32 [B, T] each. */
@@ -40,15 +40,15 @@ export function layerDistillationLoss(
     );
   }
   const context = contextOf(batch);
-  const seen: LayerObservation[] = [];
-  const final = teacher.forward(batch.ids, { ...context, observe: (_, layer) => seen.push(layer) });
-  let total: Tensor | undefined;
-  for (const [layer, target] of seen.entries()) {
-    const goal = layer === seen.length - 1 ? final : target.output;
-    const term = layerTerm(student, layer, target, goal, context, options);
-    total = total ? add(total, term) : term;
-  }
-  return total as Tensor;
+  return scope(() => {
+    const seen: LayerObservation[] = [];
+    const final = teacher.forward(batch.ids, { ...context, observe: (_, layer) => seen.push(layer) });
+    const terms = seen.map((target, layer) => {
+      const goal = layer === seen.length - 1 ? final : target.output;
+      return layerTerm(student, layer, target, goal, context, options);
+    });
+    return terms.reduce((total, term) => add(total, term));
+  });
 }
 
 function layerTerm(

@@ -1,4 +1,4 @@
-import { reshape, scope, sum, type Tensor, tensor, tokenLogProbabilities, ZebraError } from '@zebra/tensor';
+import { scope, sum, type Tensor, tensor, tokenLogProbabilities, ZebraError } from '@zebra/tensor';
 import type { CausalLM } from '@zebra/tensor/nn';
 import { encodePair, type PairLimits, type PreferencePair, padRows } from './pairs.js';
 
@@ -16,10 +16,10 @@ export interface PreferenceRows {
  * @returns float32 [R], differentiable
  */
 export function sequenceLogProbabilities(model: CausalLM, rows: PreferenceRows): Tensor {
-  const hidden = model.forward(rows.ids, { positions: rows.positions, segments: rows.segments });
-  const [count, length] = rows.ids.shape as [number, number];
-  const logs = tokenLogProbabilities({ hidden, head: model.headWeight, targets: rows.targets });
-  return sum(reshape(logs, [count, length]), { axes: [1] });
+  return scope(() => {
+    const hidden = model.forward(rows.ids, { positions: rows.positions, segments: rows.segments });
+    return sum(tokenLogProbabilities({ hidden, head: model.headWeight, targets: rows.targets }), { axes: [1] });
+  });
 }
 
 /** log ref of both responses of a pair, in nats. */

@@ -1,4 +1,4 @@
-import { mean, scale, softplus, subtract, type Tensor } from '@zebra/tensor';
+import { mean, scale, scope, softplus, subtract, type Tensor } from '@zebra/tensor';
 
 /** Log-probabilities of whole responses, float32 [B] each. */
 export interface PreferenceLogProbabilities {
@@ -24,11 +24,13 @@ export interface PreferenceLossOptions {
  * @returns a float32 tensor of one element
  */
 export function preferenceLoss(logs: PreferenceLogProbabilities, { beta = 0.01 }: PreferenceLossOptions = {}): Tensor {
-  return mean(softplus(scale(preferenceMargins(logs), -beta)));
+  return scope(() => mean(softplus(scale(preferenceMargins(logs), -beta))));
 }
 
 /** (log π − log ref)(chosen) − (log π − log ref)(rejected) of each pair, [B]; the implicit reward is β times it. */
 export function preferenceMargins(logs: PreferenceLogProbabilities): Tensor {
-  const chosen = subtract(logs.policyChosen, logs.referenceChosen);
-  return subtract(chosen, subtract(logs.policyRejected, logs.referenceRejected));
+  return scope(() => {
+    const chosen = subtract(logs.policyChosen, logs.referenceChosen);
+    return subtract(chosen, subtract(logs.policyRejected, logs.referenceRejected));
+  });
 }

@@ -14,7 +14,8 @@ export type ZebraErrorCode =
   | 'io';
 
 /**
- * The error that every `@zebra/*` package throws for bad input or an impossible request.
+ * The error that the `@zebra/*` packages throw for bad input or an impossible request. Errors with codes of their own
+ * (`SafetensorsError`, `InitError`, `PlacementError`) carry its brand too.
  *
  * The message says the operation, the argument, what was expected, what came, and what to do. Two copies of a package
  * in one process recognise each other's errors through {@link ZebraError.is}, which looks at a registered symbol and
@@ -31,8 +32,8 @@ export class ZebraError extends Error {
     this.code = code;
   }
 
-  /** Whether a value is a `ZebraError` of this or any other copy of the package. */
-  static is(value: unknown): value is ZebraError {
+  /** Whether a value is a `ZebraError`, or a kindred error, of this or any other copy of a package. */
+  static is(value: unknown): value is Error & { readonly code: string } {
     return typeof value === 'object' && value !== null && (value as Record<symbol, unknown>)[BRAND] === true;
   }
 }

@@ -11,7 +11,13 @@ export {
   type Reference,
 } from './core/define-op.js';
 export type { DType, HostData } from './core/dtype.js';
-export { type GradientOptions, type ValueAndGradients, valueAndGradients } from './core/gradients.js';
+export {
+  type Differentiated,
+  type GradientOptions,
+  type GradientsOf,
+  type ValueAndGradients,
+  valueAndGradients,
+} from './core/gradients.js';
 export { type HostTensor, hostTensor } from './core/host.js';
 export { keep, scope } from './core/scope.js';
 export { elementCount, type Shape, type TensorSpec } from './core/shape.js';

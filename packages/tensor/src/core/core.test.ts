@@ -92,6 +92,37 @@ describe('scopes', () => {
   });
 });
 
+describe('valueAndGradients', () => {
+  it('takes tensors by name and leaves out those that the loss does not depend on', async () => {
+    const named = new Map([
+      ['x', tensor(device, [1, 2])],
+      ['idle', tensor(device, [5])],
+    ]);
+    const { value, gradients } = valueAndGradients(() => sum(square(named.get('x')!)), named);
+    expect([...gradients.keys()]).toEqual(['x']);
+    expect([...(await gradients.get('x')!.read())]).toEqual([2, 4]);
+    for (const made of [value, ...gradients.values(), ...named.values()]) made.dispose();
+  });
+
+  it('gives its results to the surrounding scope', async () => {
+    const x = tensor(device, [3]);
+    const kept = scope(() => valueAndGradients(() => ({ loss: sum(square(x)), extra: add(x, x) }), [x]).gradients[0]!);
+    expect(device.statistics().liveBuffers).toBe(before + 2);
+    expect(await kept.item()).toBe(6);
+    kept.dispose();
+    x.dispose();
+  });
+
+  it('refuses losses of several elements and integer tensors, and frees what it had', () => {
+    const x = tensor(device, [3, 4]);
+    const ids = tensor(device, new Int32Array([1]));
+    expect(() => valueAndGradients(() => square(x), [x])).toThrow(/must be one element/);
+    expect(() => valueAndGradients(() => sum(x), [ids])).toThrow(/int32 tensor has no gradient/);
+    x.dispose();
+    ids.dispose();
+  });
+});
+
 describe('checkpoint', () => {
   it('gives the same gradients as without, to inputs and to captured weights, and nests', async () => {
     const x = tensor(device, [0.5, -1, 2]);

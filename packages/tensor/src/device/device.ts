@@ -75,7 +75,9 @@ export class Device {
   readonly poison: boolean;
   private readonly pool: BufferPool;
   private readonly queue: EagerQueue;
-  private readonly pipelines = new Map<string, Pipeline>();
+  /** By the kernel itself: two authors may give two kernels one name. */
+  private readonly pipelines = new WeakMap<Kernel, Map<string, Pipeline>>();
+  private pipelineCount = 0;
   private recorder: Recorder | undefined;
   private failure: Error | undefined;
   private closed = false;
@@ -230,7 +232,7 @@ export class Device {
       ...this.pool.statistics,
       dispatches: this.queue.dispatches,
       submits: this.queue.submits,
-      pipelines: this.pipelines.size,
+      pipelines: this.pipelineCount,
     };
   }
 
@@ -291,8 +293,9 @@ export class Device {
     constants: KernelVariant['constants'],
   ): Pipeline {
     const dtypes = bindings.map((range) => range.dtype);
-    const key = `${kernel.name}|${present.join()}|${dtypes.join()}|${JSON.stringify(constants)}`;
-    const known = this.pipelines.get(key);
+    const key = `${present.join()}|${dtypes.join()}|${JSON.stringify(constants)}`;
+    const variants = this.variantsOf(kernel);
+    const known = variants.get(key);
     if (known) return known;
     const dtypeOf = new Map(present.map((name, index) => [name, dtypes[index] as DType]));
     for (const [name, dtype] of dtypeOf) {
@@ -312,8 +315,18 @@ export class Device {
       workgroup: this.workgroupOf(kernel, { constants }),
     };
     const pipeline = this.compile(kernel, assembleSource(kernel, variant, present), present);
-    this.pipelines.set(key, pipeline);
+    variants.set(key, pipeline);
+    this.pipelineCount++;
     return pipeline;
+  }
+
+  private variantsOf(kernel: Kernel): Map<string, Pipeline> {
+    let variants = this.pipelines.get(kernel);
+    if (!variants) {
+      variants = new Map();
+      this.pipelines.set(kernel, variants);
+    }
+    return variants;
   }
 
   private compile(kernel: Kernel, code: string, present: readonly string[]): Pipeline {

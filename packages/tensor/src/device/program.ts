@@ -40,7 +40,12 @@ export class RecordedProgram {
     this.pool = pool;
     this.commands = recorder.commands;
     this.made = recorder.made;
-    this.planMemory();
+    try {
+      this.planMemory();
+    } catch (error) {
+      this.release();
+      throw error;
+    }
     const params = new Uint8Array(Math.max(1, this.commands.length) * PARAM_STRIDE);
     this.uniform = device.createBuffer({ size: params.byteLength, usage: 0x40 /* UNIFORM */ | 0x08 /* COPY_DST */ });
     this.bindGroups = this.commands.map((command, index) => {
@@ -99,10 +104,14 @@ export class RecordedProgram {
   dispose(): void {
     if (this.disposed) return;
     this.disposed = true;
+    this.release();
+    this.uniform.destroy();
+  }
+
+  private release(): void {
     for (const storage of this.made) storage.buffer = undefined;
     for (const slot of this.slots) slot.release();
     for (const storage of this.retained) storage.release();
-    this.uniform.destroy();
   }
 }
 

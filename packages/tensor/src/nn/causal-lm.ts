@@ -66,7 +66,7 @@ export interface Cache {
 
 /** Options of {@link CausalLM.forward}. */
 export interface ForwardOptions {
-  /** int32 [B, T]; see {@link SequenceContext.positions}. With a cache: required where rows differ in length. */
+  /** int32 [B, T]; see {@link SequenceContext.positions}. Layers that rotate need it once a cache holds tokens. */
   readonly positions?: Tensor;
   /** int32 [B, T]; see {@link SequenceContext.segments}. */
   readonly segments?: Tensor;

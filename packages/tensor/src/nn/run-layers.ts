@@ -1,14 +1,18 @@
 import { checkpoint } from '../core/checkpoint.js';
+import { scope } from '../core/scope.js';
 import type { Tensor } from '../core/tensor.js';
 import { ZebraError } from '../errors.js';
-import type { ForwardOptions, LayeredCausalLM, LayerObservation, SequenceContext } from './causal-lm.js';
+import type { ForwardOptions, LayeredCausalLM, LayerObservation, MixerState, SequenceContext } from './causal-lm.js';
 import { SequenceCache } from './sequence-cache.js';
 
-/** The forward pass of any layered model, with cache, observation and checkpointing: what `CausalLM.forward` may be. */
+/**
+ * The forward pass of any layered model, with cache, observation and checkpointing: what `CausalLM.forward` may be.
+ * Frees what it makes on the way; what an observer was shown lives in the surrounding scope.
+ */
 export function runLayers(model: LayeredCausalLM, ids: Tensor, options: ForwardOptions = {}): Tensor {
-  const { cache, observe, positions, segments } = options;
+  const { cache, positions, segments } = options;
   const base: SequenceContext = { ...(positions && { positions }), ...(segments && { segments }) };
-  if (!cache) return model.finalNorm(through(model, model.embed(ids), base, options, observe));
+  if (!cache) return through(model, ids, base, options);
   if (!(cache instanceof SequenceCache)) {
     throw new ZebraError('argument', 'forward: this cache was not made by newCache() of a model of this library');
   }
@@ -18,33 +22,36 @@ export function runLayers(model: LayeredCausalLM, ids: Tensor, options: ForwardO
       `forward: the cache holds ${cache.batch} rows, got ids of shape [${ids.shape.join(', ')}]`,
     );
   }
-  return cache.pass(ids.shape[1] as number, segments, (context, states) => {
-    let x = model.embed(ids);
-    for (let layer = 0; layer < model.layerCount; layer++) {
-      const seen = model.forwardLayer(layer, x, { ...base, cache: context }, states[layer]);
-      observe?.(layer, { input: x, ...seen });
-      x = seen.output;
-    }
-    return model.finalNorm(x);
-  });
+  return scope(() =>
+    cache.pass(ids.shape[1] as number, segments, (context, states) =>
+      through(model, ids, { ...base, cache: context }, options, states),
+    ),
+  );
 }
 
 function through(
   model: LayeredCausalLM,
-  start: Tensor,
+  ids: Tensor,
   context: SequenceContext,
-  options: ForwardOptions,
-  observe: ((layer: number, seen: LayerObservation) => void) | undefined,
+  { observe, checkpointLayers = false }: ForwardOptions,
+  states?: readonly MixerState[],
 ): Tensor {
-  let x = start;
-  for (let layer = 0; layer < model.layerCount; layer++) {
-    if (options.checkpointLayers && !observe) {
-      x = checkpoint([x], (input) => model.forwardLayer(layer, input, context).output);
-      continue;
+  const run = () => {
+    const shown: LayerObservation[] = [];
+    let x = model.embed(ids);
+    for (let layer = 0; layer < model.layerCount; layer++) {
+      if (checkpointLayers && !observe && !states) {
+        x = checkpoint([x], (input) => model.forwardLayer(layer, input, context).output);
+        continue;
+      }
+      const seen = { input: x, ...model.forwardLayer(layer, x, context, states?.[layer]) };
+      if (observe) {
+        observe(layer, seen);
+        shown.push(seen);
+      }
+      x = seen.output;
     }
-    const seen = model.forwardLayer(layer, x, context);
-    observe?.(layer, { input: x, ...seen });
-    x = seen.output;
-  }
-  return x;
+    return { hidden: model.finalNorm(x), shown };
+  };
+  return scope(run).hidden;
 }

@@ -18,6 +18,7 @@ export class SequenceCache implements Cache {
   private readonly segments: Tensor;
   private hostLength = 0;
   private segmented = false;
+  private spoiled = false;
 
   constructor(device: Device, batch: number, capacity: number, states: readonly MixerState[]) {
     this.device = device;
@@ -45,13 +46,19 @@ export class SequenceCache implements Cache {
    * Runs one pass over `count` new tokens a row: `f` gets the context that its layers need, and the lengths advance.
    *
    * @param segments int32 [B, count] of the new tokens, where rows hold padding or several documents
-   * @throws ZebraError `argument` when the tokens do not fit
+   * @throws ZebraError `argument` when the tokens do not fit, or after a pass that failed half-way
    */
   pass<T>(
     count: number,
     segments: Tensor | undefined,
     f: (context: CacheContext, states: readonly MixerState[]) => T,
   ): T {
+    if (this.spoiled) {
+      throw new ZebraError(
+        'argument',
+        'cache: an earlier pass failed half-way, so that its layers no longer agree. Make another one with newCache().',
+      );
+    }
     if (!this.device.capturing && this.hostLength + count > this.capacity) {
       throw new ZebraError(
         'argument',
@@ -69,7 +76,9 @@ export class SequenceCache implements Cache {
     advance(this.after, count);
     if (segments) scope(() => cacheWrite(this.segments, reshape(segments, [this.batch, count, 1]), this.before));
     const keySegments = scope(() => reshape(this.segments, [this.batch, this.capacity]));
+    this.spoiled = true;
     const result = f({ length: this.before, keyLength: this.after, keySegments, fresh }, this.states);
+    this.spoiled = false;
     advance(this.before, count);
     // A captured pass has not run yet: whoever replays it counts.
     if (!this.device.capturing) this.hostLength += count;

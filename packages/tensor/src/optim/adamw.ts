@@ -48,6 +48,11 @@ export class AdamW {
   constructor(parameters: ReadonlyMap<string, Tensor>, options: AdamWOptions = {}) {
     const first = parameters.values().next().value;
     if (!first) throw new ZebraError('argument', 'AdamW: no parameters given');
+    for (const [name, parameter] of parameters) {
+      if (parameter.dtype !== 'float32') {
+        throw new ZebraError('dtype', `AdamW: ${name} is ${parameter.dtype}; master weights are float32`);
+      }
+    }
     this.device = first.device;
     this.parameters = parameters;
     this.options = {
@@ -61,9 +66,6 @@ export class AdamW {
     this.hyper = keep(tensor(this.device, new Float32Array(3)));
     this.gradientNorm = keep(tensor(this.device, new Float32Array(2)));
     for (const [name, parameter] of parameters) {
-      if (parameter.dtype !== 'float32') {
-        throw new ZebraError('dtype', `AdamW: ${name} is ${parameter.dtype}; master weights are float32`);
-      }
       this.moments.set(name, {
         m: keep(zeros(this.device, parameter.shape)),
         v: keep(zeros(this.device, parameter.shape)),

@@ -64,6 +64,9 @@ export interface SafetensorsErrorParts {
 
 const brand = Symbol.for('@zebra/tensor/SafetensorsError');
 
+/** What `ZebraError.is` looks for: these are errors of the library like any other. */
+const zebraBrand = Symbol.for('zebra.error');
+
 /**
  * Every failure of this module. `message` says the file, the tensor, what was
  * expected, what came and what to do; `code` is for programs.
@@ -87,6 +90,7 @@ export class SafetensorsError extends Error {
     this.got = parts.got;
     this.problems = parts.problems ?? [];
     Object.defineProperty(this, brand, { value: true });
+    Object.defineProperty(this, zebraBrand, { value: true });
   }
 
   /**

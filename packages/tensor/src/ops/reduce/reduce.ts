@@ -1,6 +1,7 @@
 import { defineOp } from '../../core/define-op.js';
 import { isComputable } from '../../core/dtype.js';
 import { hostTensor } from '../../core/host.js';
+import { scope } from '../../core/scope.js';
 import { dtypeError, elementCount, type Shape, shapeError, type TensorSpec } from '../../core/shape.js';
 import type { Tensor } from '../../core/tensor.js';
 import { scale } from '../pointwise/unary.js';
@@ -85,5 +86,5 @@ export function sum(x: Tensor, options: ReduceOptions = {}): Tensor {
 export function mean(x: Tensor, options: ReduceOptions = {}): Tensor {
   const attributes = attributesOf('mean', x, options);
   const n = elementCount(x.shape.slice(attributes.start, attributes.end));
-  return scale(sumOp.apply([x], attributes)[0]!, 1 / n);
+  return scope(() => scale(sumOp.apply([x], attributes)[0]!, 1 / n));
 }

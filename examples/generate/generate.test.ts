@@ -1,0 +1,71 @@
+import { execFile } from 'node:child_process';
+import { copyFile, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { generateText, loadModel, loadTokenizer } from '@zebra/runtime';
+import { testDevice } from '@zebra/tensor/testing';
+import { expect, it } from 'vitest';
+import { continueText, promptIds } from './src/continue.js';
+import { readOptions, TEACHER } from './src/options.js';
+
+it('streams what the library generates, and counts it', async () => {
+  const device = await testDevice();
+  const tokenizer = await loadTokenizer(TEACHER);
+  using model = await loadModel(device, TEACHER);
+  const prompt = promptIds(tokenizer, 'The people of the United', false);
+  const sampling = { maxNewTokens: 12, temperature: 0.8, topK: 40, topP: 0.95, seed: 3 };
+  const pieces: string[] = [];
+  const result = await continueText(model, tokenizer, prompt, { ...sampling, write: (text) => pieces.push(text) });
+  const [expected] = await generateText(model, tokenizer, [prompt], sampling);
+  expect(pieces.join('')).toBe(expected!.text);
+  expect(pieces.length).toBeGreaterThan(2);
+  expect(result).toMatchObject({ newTokens: expected!.ids.length, finish: expected!.finish });
+  expect(result.tokensPerSecond).toBeGreaterThan(0);
+
+  const interrupt = new AbortController();
+  const write = () => interrupt.abort();
+  const cut = await continueText(model, tokenizer, prompt, { ...sampling, signal: interrupt.signal, write });
+  expect(cut).toMatchObject({ newTokens: 1, finish: 'aborted' });
+});
+
+it('asks through the chat template', async () => {
+  const tokenizer = await loadTokenizer(TEACHER);
+  const text = tokenizer.decode(promptIds(tokenizer, ' What is a whale? ', true));
+  expect(text).toBe('<|begin_of_text|>User: What is a whale?\nAssistant:');
+});
+
+it('says what is wrong with a command line', () => {
+  expect(readOptions(['some/folder', '--top-k', '5', '--chat'])).toMatchObject({
+    folder: 'some/folder',
+    topK: 5,
+    chat: true,
+    temperature: 0.8,
+  });
+  expect(() => readOptions(['--top-k', 'many'])).toThrow(/--top-k must be a number, got "many"/);
+  expect(() => readOptions(['--adapter', 'cuda'])).toThrow(/--adapter must be auto, .*got cuda/);
+  expect(() => readOptions(['--tempreature', '1'])).toThrow(/--tempreature.*--help/);
+  expect(() => readOptions(['folder', 'Call', 'me'])).toThrow(/one folder at most/);
+});
+
+it('ends with one line where the folder is wrong', async () => {
+  const script = fileURLToPath(new URL('./main.ts', import.meta.url));
+  const adapter = process.env.ZEBRA_TEST_ADAPTER ?? 'auto';
+  const run = async (folder: string) => {
+    const args = ['--conditions=@zebra/source', '--import', 'tsx', script, folder, '--adapter', adapter];
+    // A child that ends well has no `code` here.
+    return promisify(execFile)(process.execPath, args).catch((error) => error as { code: number; stderr: string });
+  };
+  const folder = await mkdtemp(join(tmpdir(), 'zebra-generate-'));
+  const check = async (message: RegExp) => {
+    const result = await run(folder);
+    expect(result).toMatchObject({ code: 1, stderr: expect.stringMatching(message) });
+    // No stack.
+    expect(result.stderr).not.toMatch(/\n {4}at /);
+  };
+  await check(/has no config\.json\. Give the folder of a Hugging Face checkpoint\./);
+  for (const name of ['config.json', 'tokenizer.json']) await copyFile(join(TEACHER, name), join(folder, name));
+  await check(/holds neither model\.safetensors nor .*Check the path/);
+  await rm(folder, { recursive: true });
+});
