@@ -33,14 +33,18 @@ async function refusal(run: () => unknown, ...patterns: readonly RegExp[]): Prom
   } catch (thrown) {
     error = thrown;
   }
-  if (!(ZebraError.is(error) || SafetensorsError.is(error))) throw new Error(`expected one of our errors, got ${error}`);
+  if (!(ZebraError.is(error) || SafetensorsError.is(error)))
+    throw new Error(`expected one of our errors, got ${error}`);
   for (const pattern of patterns) expect(error.message).toMatch(pattern);
   expect(device.statistics().liveBuffers).toBe(before);
   return error;
 }
 
 /** Runs `use` with the folder of a good saved hybrid. */
-async function withSaved(use: (folder: string) => Promise<void>, kind: 'llama' | 'mla-mamba2' = 'llama'): Promise<void> {
+async function withSaved(
+  use: (folder: string) => Promise<void>,
+  kind: 'llama' | 'mla-mamba2' = 'llama',
+): Promise<void> {
   await withFolder(async (folder) => {
     using model = smallModel(device, kind);
     await saveModel(folder, model, model.spec, { configJson: CONFIGS[kind] });
@@ -63,7 +67,11 @@ describe('a model file', () => {
     ['an end at 2^63', offsets(norm, 0, 2 ** 63), /model\.norm\.weight/],
     ['a negative start', offsets(norm, -128, 0), /model\.norm\.weight/],
     ['a start after its end', offsets(norm, 128, 0), /model\.norm\.weight/],
-    ['an overlap', (h) => (h[norm]!.data_offsets = h[first]!.data_offsets.map((x) => x % 128) as [number, number]), /./],
+    [
+      'an overlap',
+      (h) => (h[norm]!.data_offsets = h[first]!.data_offsets.map((x) => x % 128) as [number, number]),
+      /./,
+    ],
     ['a shape whose product is 2^63', (h) => (h[norm]!.shape = [2 ** 31, 2 ** 32]), /model\.norm\.weight/],
     ['a shape that overflows', (h) => (h[norm]!.shape = [2 ** 53, 2 ** 53, 2 ** 53]), /model\.norm\.weight/],
     ['a negative shape', (h) => (h[norm]!.shape = [-32]), /model\.norm\.weight/],
@@ -125,7 +133,10 @@ describe('a model file', () => {
     async (value) => {
       await withSaved(async (folder) => {
         await setElement(join(folder, 'model.safetensors'), 'model.layers.2.self_attn.k_proj.weight', 7, value);
-        await refusal(() => loadModel(device, folder), new RegExp(`layers\\.2\\.self_attn\\.k_proj.* ${value} at element 7`));
+        await refusal(
+          () => loadModel(device, folder),
+          new RegExp(`layers\\.2\\.self_attn\\.k_proj.* ${value} at element 7`),
+        );
       });
     },
   );
@@ -148,7 +159,13 @@ function withLength(bytes: Buffer, length: bigint): Buffer {
 }
 
 describe('an index of shards', () => {
-  const names = ['../model.safetensors', '/etc/passwd.safetensors', 'a/../../b.safetensors', '..\\b.safetensors', 'x.bin'];
+  const names = [
+    '../model.safetensors',
+    '/etc/passwd.safetensors',
+    'a/../../b.safetensors',
+    '..\\b.safetensors',
+    'x.bin',
+  ];
   it.each(names)('that names %j is refused', async (shard) => {
     await withSaved(async (folder) => {
       const inner = join(folder, 'inner');
@@ -187,7 +204,7 @@ describe('a folder', () => {
     await withFolder(async (folder) => {
       await refusal(() => loadModel(device, folder), /no config\.json/, /Hugging Face/);
       await refusal(() => loadModel(device, join(folder, 'nowhere')), /nowhere has no config\.json/);
-      await writeFile(join(folder, 'config.json'), JSON.stringify(CONFIGS['llama']));
+      await writeFile(join(folder, 'config.json'), JSON.stringify(CONFIGS.llama));
       await refusal(() => loadModel(device, folder), /neither model\.safetensors nor/);
       await writeFile(join(folder, 'config.json'), '{"model_type": "llama"');
       await refusal(() => loadModel(device, folder), /config\.json is no JSON/);
@@ -304,7 +321,10 @@ describe('an empty corpus', () => {
     await refusal(() => evaluationBatches([], pack), /evaluationBatches: the corpus has no documents/);
     using model = smallModel(device, 'llama');
     const models = { teacher: model, base: model, alternative: model };
-    await refusal(() => sensitivityScores({ ...models, batches: [] }), /sensitivityScores: the calibration set is empty/);
+    await refusal(
+      () => sensitivityScores({ ...models, batches: [] }),
+      /sensitivityScores: the calibration set is empty/,
+    );
     await refusal(() => scorePairs(model, [], { endToken: 2 }), /scorePairs: no pairs/);
   });
 });

@@ -62,7 +62,9 @@ describe('a full disk', () => {
       await saveModel(folder, old, old.spec, options);
       const files = await readdir(folder);
       const failed = saveModel(folder, next, next.spec, { ...options, fileSystem: fullDisk(room) });
-      await expect(failed).rejects.toThrow(/model.*\.safetensors: writing failed, the disk or quota is full\. Free some/);
+      await expect(failed).rejects.toThrow(
+        /model.*\.safetensors: writing failed, the disk or quota is full\. Free some/,
+      );
       await expect(failed).rejects.toMatchObject({ code: 'disk_full', cause: { code: 'ENOSPC' } });
       expect(await readdir(folder)).toEqual(files);
       {
@@ -120,7 +122,7 @@ describe('a folder', () => {
       using hybrid = smallModel(device, 'all-mla');
       using teacher = smallModel(device, 'llama');
       await saveModel(folder, hybrid, hybrid.spec, { configJson: CONFIGS['all-mla'] });
-      await saveModel(folder, teacher, teacher.spec, { configJson: CONFIGS['llama'] });
+      await saveModel(folder, teacher, teacher.spec, { configJson: CONFIGS.llama });
       using loaded = await loadModel(device, folder);
       expect(loaded.spec.layers).toEqual(['attention', 'attention', 'attention']);
     });
@@ -132,7 +134,7 @@ describe('a folder', () => {
       using model = smallModel(device, 'llama');
       // A folder where config.json should come to stand.
       await mkdir(join(folder, 'config.json', 'x'), { recursive: true });
-      const failed = saveModel(folder, model, model.spec, { configJson: CONFIGS['llama'] });
+      const failed = saveModel(folder, model, model.spec, { configJson: CONFIGS.llama });
       await expect(failed).rejects.toThrow(/saveModel: .*config\.json could not be written: .*then save again/);
       await expect(failed).rejects.toSatisfy(ZebraError.is);
       expect((await readdir(folder)).filter((name) => name.endsWith('.tmp'))).toEqual([]);
@@ -144,7 +146,7 @@ describe('a folder', () => {
       const device = await testDevice();
       using model = smallModel(device, 'llama');
       const [blobs, snapshot] = [join(root, 'blobs'), join(root, 'snapshots', 'main')];
-      await saveModel(blobs, model, model.spec, { configJson: CONFIGS['llama'] });
+      await saveModel(blobs, model, model.spec, { configJson: CONFIGS.llama });
       await mkdir(snapshot, { recursive: true });
       for (const file of await readdir(blobs)) await symlink(join('..', '..', 'blobs', file), join(snapshot, file));
       await expect(loadModel(device, snapshot)).rejects.toThrow(/link that leaves the folder.*linkRoot/);

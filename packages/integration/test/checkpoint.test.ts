@@ -31,7 +31,7 @@ async function withModel(kind: ModelKind, use: (model: HybridModel) => Promise<v
 }
 
 const save = (folder: string, model: HybridModel, options: Partial<Parameters<typeof saveModel>[3]> = {}) =>
-  saveModel(folder, model, model.spec, { configJson: CONFIGS['llama'], ...options });
+  saveModel(folder, model, model.spec, { configJson: CONFIGS.llama, ...options });
 
 describe.each(MODEL_KINDS)('%s', (kind) => {
   it.each([
@@ -93,9 +93,9 @@ describe('the head of a tied model', () => {
     await withFolder((folder) =>
       withModel('qwen2', async (model) => {
         // Stores lm_head.weight, as its config is untied; then the config says that the head is the embedding.
-        await save(folder, model, { configJson: CONFIGS['qwen2'] });
+        await save(folder, model, { configJson: CONFIGS.qwen2 });
         await editJson(join(folder, 'config.json'), (config) => {
-          config['tie_word_embeddings'] = true;
+          config.tie_word_embeddings = true;
         });
         using loaded = await loadModel(model.device, folder);
         expect(loaded.headWeight).toBe(loaded.namedParameters().get('model.embed_tokens.weight'));
@@ -108,7 +108,7 @@ describe('the head of a tied model', () => {
       withModel('llama', async (model) => {
         await save(folder, model);
         await editJson(join(folder, 'config.json'), (config) => {
-          config['tie_word_embeddings'] = false;
+          config.tie_word_embeddings = false;
         });
         await expect(loadModel(model.device, folder)).rejects.toThrow(/missing lm_head\.weight \[61, 32\]/);
       }),

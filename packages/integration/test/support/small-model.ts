@@ -85,18 +85,18 @@ export function smallSpec(kind: ModelKind): ModelSpec {
 }
 
 /** Random weights for a spec, of the size that trained ones have; owned by the caller. */
-export function smallWeights(device: Device, spec: ModelSpec, seed: number): Map<string, Tensor> {
+function smallWeights(device: Device, spec: ModelSpec, seed: number): Map<string, Tensor> {
   const random = new Random(seed);
   return new Map(
     [...modelSpecs(spec)].map(([name, shape]) => {
       const count = shape.reduce((product, size) => product * size, 1);
-      const value = valueOf(name, shape, random);
+      const value = drawOf(name, shape, random);
       return [name, keep(tensor(device, Float32Array.from({ length: count }, value), shape))];
     }),
   );
 }
 
-function valueOf(name: string, shape: Shape, random: Random): () => number {
+function drawOf(name: string, shape: Shape, random: Random): () => number {
   if (name.endsWith('A_log')) return () => Math.log(1 + 15 * random.uniform());
   // softplus of it is a step of 0.01 to 0.1.
   if (name.endsWith('dt_bias')) return () => -4.6 + 2.3 * random.uniform();

@@ -1,0 +1,113 @@
+import { parseArgs } from 'node:util';
+import { type AdapterChoice, openDevice } from '@zebra/tensor';
+import { benchmarks } from './benchmarks/index.js';
+import { peak } from './benchmarks/peak.js';
+import { compareRow, keyOf } from './report/compare.js';
+import { withPrefix } from './report/format.js';
+import { currentCommit, describeHost, type ResultFile, readResult, writeResult } from './report/result-file.js';
+import { makeTable } from './report/table.js';
+import { defaultScale } from './runner/case.js';
+import type { Budget } from './runner/measure.js';
+import { measurePeaks } from './runner/measure-peaks.js';
+import { makeRow, type Row } from './runner/row.js';
+import { runCase } from './runner/run-case.js';
+
+const USAGE = `npm run bench -- [--only NAME]… [--json FILE] [--against FILE] [--adapter auto|hardware|software|swiftshader] [--size small|large] [--seconds N]
+
+  --only NAME     only the benchmarks whose name begins so: ${benchmarks.map(({ name }) => name).join(', ')}
+  --json FILE     writes the results
+  --against FILE  compares with results that --json wrote, and marks what changed beyond the noise
+  --size          sizes for a CPU or for a GPU; default by the adapter
+  --seconds N     time for each row, warm-up not counted; default 1`;
+
+const { values } = parseArgs({
+  options: {
+    only: { type: 'string', multiple: true },
+    json: { type: 'string' },
+    against: { type: 'string' },
+    adapter: { type: 'string', default: 'auto' },
+    size: { type: 'string' },
+    seconds: { type: 'string', default: '1' },
+    help: { type: 'boolean', default: false },
+  },
+});
+const { only, size } = values;
+const seconds = Number(values.seconds);
+const chosen = benchmarks.filter(({ name }) => !only || only.some((prefix) => name.startsWith(prefix)));
+const adapters: readonly string[] = ['auto', 'hardware', 'software', 'swiftshader'] satisfies AdapterChoice[];
+const known = adapters.includes(values.adapter) && (size === undefined || size === 'small' || size === 'large');
+if (values.help || chosen.length === 0 || !known || !(seconds > 0)) {
+  console.log(USAGE);
+  process.exit(values.help ? 0 : 2);
+}
+
+const earlier = values.against
+  ? await readResult(values.against).catch((error: Error): never => {
+      console.error(error.message);
+      process.exit(2);
+    })
+  : undefined;
+const host = describeHost();
+const device = await openDevice({ adapter: values.adapter as AdapterChoice });
+const begun = performance.now();
+const scale = { ...defaultScale(device.info), ...(size && { large: size === 'large' }) };
+const budget: Budget = { total: 1000 * seconds, sample: 40, minSamples: 3, maxSamples: 200 };
+
+const cases = chosen.flatMap(({ name, cases: of }) => of(scale).map((one) => ({ name, one })));
+const labels = cases.map(({ name, one }) => ({ name, shape: one.shape }));
+const table = makeTable([...peak.cases(scale).map(({ shape }) => ({ name: peak.name, shape })), ...labels], {
+  compared: earlier !== undefined,
+  software: device.info.software,
+});
+const rows: Row[] = [];
+const failures: { name: string; shape: string; message: string }[] = [];
+const adapterName = (info: ResultFile['adapter']) => info.description || `${info.vendor} ${info.architecture}`;
+
+console.log(
+  `${adapterName(device.info)} (${device.info.software ? 'software' : 'hardware'}), ${host.cores} CPU cores, load ${host.load.toFixed(1)}`,
+);
+if (earlier) {
+  console.log(`against ${values.against}${earlier.commit ? `, commit ${earlier.commit}` : ''}`);
+  if (adapterName(earlier.adapter) !== adapterName(device.info)) {
+    console.log(`that ran on another adapter, ${adapterName(earlier.adapter)}: changes say nothing about the code`);
+  }
+}
+console.log(['', ...table.header].join('\n'));
+
+const { peaks } = await measurePeaks(device, scale, budget, print);
+for (const { name, one } of cases) {
+  try {
+    print(makeRow(name, one.shape, one.work, await runCase(device, one, budget), peaks));
+  } catch (error) {
+    const { message } = error as Error;
+    failures.push({ name, shape: one.shape, message });
+    console.log(table.failed(name, one.shape, message));
+  }
+}
+
+const arithmetic = Object.entries(peaks.arithmetic).map(
+  ([precision, rate]) => `${withPrefix(rate, 'FLOP/s')} ${precision}`,
+);
+console.log(`
+floors: ${withPrefix(peaks.bandwidth, 'B/s')}, ${arithmetic.join(', ')}, the best of the rows "peak"
+${rows.length} rows in ${((performance.now() - begun) / 1000).toFixed(0)} s${failures.length > 0 ? `, ${failures.length} failed` : ''}; how to read them: packages/bench/README.md`);
+if (values.json) {
+  const commit = await currentCommit();
+  await writeResult(values.json, {
+    adapter: device.info,
+    host,
+    date: new Date().toISOString(),
+    ...(commit && { commit }),
+    peaks,
+    rows,
+    ...(failures.length > 0 && { failures }),
+  });
+}
+device.destroy();
+process.exit(failures.length > 0 ? 1 : 0);
+
+function print(row: Row): void {
+  rows.push(row);
+  const before = earlier?.rows.find((other) => keyOf(other) === keyOf(row));
+  console.log(table.line(row, before && compareRow(row, before)));
+}

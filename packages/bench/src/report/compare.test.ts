@@ -1,0 +1,62 @@
+import { describe, expect, it } from 'vitest';
+import { makeRow, type Row } from '../runner/row.js';
+import { compareRow } from './compare.js';
+import { makeTable } from './table.js';
+
+function row(median: number, spread: number): Row {
+  const timing = {
+    median,
+    min: median,
+    max: median,
+    spread,
+    host: 0.01,
+    cpu: median,
+    first: median,
+    samples: 5,
+    runsPerSample: 1,
+  };
+  const peaks = { bandwidth: 1e9, arithmetic: { float32: 1e9 } };
+  return makeRow('add', '8×8', { flops: 64, bytes: 768 }, timing, peaks);
+}
+
+describe('compareRow', () => {
+  it('tells changes beyond the spreads of both runs', () => {
+    expect(compareRow(row(7, 0.1), row(10, 0.1))).toMatchObject({ verdict: 'faster', noise: 0.2 });
+    expect(compareRow(row(13, 0.1), row(10, 0.1)).verdict).toBe('slower');
+    expect(compareRow(row(13, 0.1), row(10, 0.25)).verdict).toBe('same');
+    expect(compareRow(row(7, 0.2), row(10, 0.2)).verdict).toBe('same');
+  });
+
+  it('does not tell a few percent even of quiet runs', () => {
+    expect(compareRow(row(10.4, 0), row(10, 0)).verdict).toBe('same');
+    expect(compareRow(row(10.6, 0), row(10, 0)).verdict).toBe('slower');
+  });
+});
+
+describe('makeTable', () => {
+  const table = makeTable(
+    [
+      { name: 'add', shape: '8×8' },
+      { name: 'softmax', shape: 'a longer one' },
+    ],
+    { compared: true, software: true },
+  );
+
+  it('keeps columns in line whatever comes', () => {
+    const at = table.header[0]!.indexOf('against');
+    const lines = [row(7, 0.1), row(0.0123, 0), row(123456, 1.5)].map((one) =>
+      table.line(one, compareRow(one, row(10, 0.1))),
+    );
+    for (const line of lines) expect(line.slice(0, at)).toMatch(/ {2}$/);
+    expect(lines[0]!.slice(at)).toMatch(/^ +−30% +FASTER \(noise 20%\)$/);
+    expect(lines[2]!.slice(at)).toMatch(/SLOWER/);
+  });
+
+  it('marks a row that the earlier run did not have', () => {
+    expect(table.line(row(7, 0.1))).toMatch(/ {2}new$/);
+  });
+
+  it('gives rates of what the work is bound by', () => {
+    expect(table.line(row(1, 0))).toContain('768 kB/s');
+  });
+});

@@ -1,0 +1,43 @@
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { writeSafetensors, writeSafetensorsFolder } from '@zebra/tensor/safetensors';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { ROOT } from '../src/api/packages.js';
+import { mustRun } from './support/commands.js';
+import { readmeExample } from './support/readme-example.js';
+
+/** Examples in the READMEs of folders, run from source; those of packages run in pack-and-install.test.ts. */
+const TENSOR = join(ROOT, 'packages', 'tensor', 'src');
+
+let folder: string;
+
+beforeAll(async () => {
+  // Inside the repository, so that packages are found.
+  const parent = join(ROOT, 'out', 'test');
+  await mkdir(parent, { recursive: true });
+  folder = await mkdtemp(join(parent, 'docs-'));
+  const tensors = [{ name: 'lm_head.weight', dtype: 'BF16', shape: [4, 3], data: new Float32Array(12) }] as const;
+  await writeSafetensors(join(folder, 'model.safetensors'), tensors);
+  await writeSafetensorsFolder(join(folder, 'my-model'), tensors);
+});
+afterAll(() => rm(folder, { recursive: true, force: true }));
+
+/** Runs an example and gives what it printed. */
+async function run(path: string, index: number): Promise<string> {
+  await writeFile(join(folder, 'example.mjs'), readmeExample(path, index));
+  const args = ['--conditions=@zebra/source', '--import', 'tsx', 'example.mjs'];
+  return mustRun(process.execPath, args, { cwd: folder });
+}
+
+describe('examples', () => {
+  it('of the trainer find the plane', async () => {
+    const output = await run(join(TENSOR, 'train', 'README.md'), 0);
+    const [a, b] = /Float32Array\(2\) \[ (\S+), (\S+) \]/.exec(output)!.slice(1).map(Number);
+    expect(a).toBeCloseTo(3, 1);
+    expect(b).toBeCloseTo(-1, 1);
+  });
+
+  it.each([0, 1])('of safetensors run: %d', async (index) => {
+    await run(join(TENSOR, 'safetensors', 'README.md'), index);
+  });
+});
