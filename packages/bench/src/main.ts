@@ -74,14 +74,12 @@ if (earlier) {
 }
 console.log(['', ...table.header].join('\n'));
 
-const { peaks } = await measurePeaks(device, scale, budget, print);
+const peaks = await measurePeaks(device, scale, budget, print, fail);
 for (const { name, one } of cases) {
   try {
     print(makeRow(name, one.shape, one.work, await runCase(device, one, budget), peaks));
   } catch (error) {
-    const { message } = error as Error;
-    failures.push({ name, shape: one.shape, message });
-    console.log(table.failed(name, one.shape, message));
+    fail(name, one.shape, error);
   }
 }
 
@@ -109,5 +107,11 @@ process.exit(failures.length > 0 ? 1 : 0);
 function print(row: Row): void {
   rows.push(row);
   const before = earlier?.rows.find((other) => keyOf(other) === keyOf(row));
-  console.log(table.line(row, before && compareRow(row, before)));
+  console.log(table.line(row, before && compareRow(row, before, device.info.software ? 'cpu' : 'median')));
+}
+
+function fail(name: string, shape: string, error: unknown): void {
+  const { message } = error as Error;
+  failures.push({ name, shape, message });
+  console.log(table.failed(name, shape, message));
 }

@@ -79,7 +79,7 @@ export const peak: Benchmark = {
     }
     const sizes = [4096, 8192];
     return [
-      ...copyCases(1024, 1024),
+      ...copyCases(256, 256),
       multiplyAddCase(2 ** 20, 2048),
       ...sizes.map((n) => matmulCase(n, n, n, 'NT', 'float32')),
       ...(float16 ? sizes.map((n) => matmulCase(n, n, n, 'NT', 'float16')) : []),

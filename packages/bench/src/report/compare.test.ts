@@ -10,7 +10,8 @@ function row(median: number, spread: number): Row {
     max: median,
     spread,
     host: 0.01,
-    cpu: median,
+    cpu: 10,
+    cpuSpread: 0,
     first: median,
     samples: 5,
     runsPerSample: 1,
@@ -21,15 +22,20 @@ function row(median: number, spread: number): Row {
 
 describe('compareRow', () => {
   it('tells changes beyond the spreads of both runs', () => {
-    expect(compareRow(row(7, 0.1), row(10, 0.1))).toMatchObject({ verdict: 'faster', noise: 0.2 });
-    expect(compareRow(row(13, 0.1), row(10, 0.1)).verdict).toBe('slower');
-    expect(compareRow(row(13, 0.1), row(10, 0.25)).verdict).toBe('same');
-    expect(compareRow(row(7, 0.2), row(10, 0.2)).verdict).toBe('same');
+    expect(compareRow(row(7, 0.1), row(10, 0.1), 'median')).toMatchObject({ verdict: 'faster', noise: 0.2 });
+    expect(compareRow(row(13, 0.1), row(10, 0.1), 'median').verdict).toBe('slower');
+    expect(compareRow(row(13, 0.1), row(10, 0.25), 'median').verdict).toBe('same');
+    expect(compareRow(row(7, 0.2), row(10, 0.2), 'median').verdict).toBe('same');
+  });
+
+  it('goes by processor time where it is asked to, whatever the clock on the wall said', () => {
+    expect(compareRow(row(70, 0.1), row(10, 0.1), 'cpu')).toMatchObject({ verdict: 'same', change: 0 });
+    expect(compareRow({ ...row(10, 0), cpu: 12 }, row(10, 0), 'cpu').verdict).toBe('slower');
   });
 
   it('does not tell a few percent even of quiet runs', () => {
-    expect(compareRow(row(10.4, 0), row(10, 0)).verdict).toBe('same');
-    expect(compareRow(row(10.6, 0), row(10, 0)).verdict).toBe('slower');
+    expect(compareRow(row(10.4, 0), row(10, 0), 'median').verdict).toBe('same');
+    expect(compareRow(row(10.6, 0), row(10, 0), 'median').verdict).toBe('slower');
   });
 });
 
@@ -43,9 +49,9 @@ describe('makeTable', () => {
   );
 
   it('keeps columns in line whatever comes', () => {
-    const at = table.header[0]!.indexOf('against');
+    const at = table.header[0]!.indexOf('cpu against');
     const lines = [row(7, 0.1), row(0.0123, 0), row(123456, 1.5)].map((one) =>
-      table.line(one, compareRow(one, row(10, 0.1))),
+      table.line(one, compareRow(one, row(10, 0.1), 'median')),
     );
     for (const line of lines) expect(line.slice(0, at)).toMatch(/ {2}$/);
     expect(lines[0]!.slice(at)).toMatch(/^ +−30% +FASTER \(noise 20%\)$/);

@@ -3,7 +3,7 @@ import type { Row } from '../runner/row.js';
 /** How a row stands against an earlier one. */
 export interface Change {
   readonly before: Row;
-  /** new median / old median − 1: negative is faster. */
+  /** new / old − 1: negative is faster. */
   readonly change: number;
   /** What a change has to exceed. */
   readonly noise: number;
@@ -18,10 +18,17 @@ export function keyOf(row: Pick<Row, 'name' | 'shape'>): string {
   return `${row.name} | ${row.shape}`;
 }
 
-/** Compares the medians of a row with the spreads of both runs taken together as noise. */
-export function compareRow(row: Row, before: Row): Change {
-  const change = row.median / before.median - 1;
-  const noise = Math.max(LEAST_NOISE, row.spread + before.spread);
+/**
+ * What runs are compared by. `cpu` is for software adapters: their work is processor time, which other programs on the
+ * machine change little, whereas the median doubles with each of them and no spread within a run shows that.
+ */
+export type Measure = 'median' | 'cpu';
+
+/** Compares a row with an earlier one, with the spreads of both runs taken together as noise. */
+export function compareRow(row: Row, before: Row, measure: Measure): Change {
+  const spread = measure === 'cpu' ? 'cpuSpread' : 'spread';
+  const change = row[measure] / before[measure] - 1;
+  const noise = Math.max(LEAST_NOISE, row[spread] + before[spread]);
   const verdict = Math.abs(change) <= noise ? 'same' : change < 0 ? 'faster' : 'slower';
   return { before, change, noise, verdict };
 }

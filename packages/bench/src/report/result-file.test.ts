@@ -12,7 +12,7 @@ afterAll(() => rm(folder, { recursive: true }));
 
 it('reads what it wrote', async () => {
   const file = join(folder, 'good.json');
-  const row = { name: 'add', shape: '8', median: 1, spread: 0.1 };
+  const row = { name: 'add', shape: '8', median: 1, spread: 0.1, cpu: 1, cpuSpread: 0 };
   const result = { adapter: { vendor: 'none' }, host: { cores: 2, load: 0.5 }, rows: [row] } as unknown as ResultFile;
   await writeResult(file, result);
   expect(await readResult(file)).toEqual(result);

@@ -50,9 +50,9 @@ export async function readResult(file: string): Promise<ResultFile> {
   const { adapter, rows } = (parsed ?? {}) as Partial<ResultFile>;
   if (!adapter || !Array.isArray(rows)) throw fail('it has no adapter or no rows');
   for (const row of rows as Partial<Row>[]) {
-    const complete = typeof row.name === 'string' && typeof row.shape === 'string';
-    if (!complete || !(row.median! > 0) || !(row.spread! >= 0))
-      throw fail('a row has no name, shape, median or spread');
+    const numbers = [row.median, row.spread, row.cpu, row.cpuSpread];
+    const complete = typeof row.name === 'string' && typeof row.shape === 'string' && numbers.every(Number.isFinite);
+    if (!complete || !(row.median! > 0)) throw fail('a row has no name, shape, median, cpu or spread');
   }
   return parsed as ResultFile;
 }

@@ -56,7 +56,14 @@ export function makeTable(
       cell: (row) => (row.tokensPerSecond === undefined ? '' : withPrefix(row.tokensPerSecond, '').trimEnd()),
     },
     ...(compared
-      ? [{ title: 'against', width: 24, left: true, cell: (_: Row, change?: Change) => changeText(change) }]
+      ? [
+          {
+            title: software ? 'cpu against' : 'against',
+            width: 24,
+            left: true,
+            cell: (_: Row, change?: Change) => changeText(change),
+          },
+        ]
       : []),
   ];
   const join = (cells: readonly string[], of: readonly Column[] = columns) =>

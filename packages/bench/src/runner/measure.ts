@@ -29,6 +29,8 @@ export interface Timing extends Summary {
   readonly host: number | undefined;
   /** Median processor time of a run, all threads together: on a software adapter the work itself, whoever else computes. */
   readonly cpu: number;
+  /** Spread of that. */
+  readonly cpuSpread: number;
   /** The first run, with the compilation of pipelines that drivers put off until then. */
   readonly first: number;
   readonly samples: number;
@@ -77,10 +79,12 @@ export async function measure(
     cpus.push(cpu / runs);
     if (host !== undefined) hosts.push(host / runs);
   }
+  const processor = summarise(cpus);
   return {
     ...summarise(totals),
     host: hosts.length > 0 ? summarise(hosts).median : undefined,
-    cpu: summarise(cpus).median,
+    cpu: processor.median,
+    cpuSpread: processor.spread,
     first,
     samples: totals.length,
     runsPerSample: runs,

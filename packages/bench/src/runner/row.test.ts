@@ -2,7 +2,18 @@ import { describe, expect, it } from 'vitest';
 import { floorOf, makeRow } from './row.js';
 
 const PEAKS = { bandwidth: 1e9, arithmetic: { float32: 1e10, float16: 4e10 } };
-const TIMING = { median: 2, min: 1, max: 4, spread: 0.1, host: 0.5, cpu: 3, first: 9, samples: 5, runsPerSample: 20 };
+const TIMING = {
+  median: 2,
+  min: 1,
+  max: 4,
+  spread: 0.1,
+  host: 0.5,
+  cpu: 3,
+  cpuSpread: 0.1,
+  first: 9,
+  samples: 5,
+  runsPerSample: 20,
+};
 
 describe('floorOf', () => {
   it('is the slower of arithmetic and memory', () => {

@@ -23,6 +23,7 @@ export interface Row {
   readonly first: number;
   readonly host?: number;
   readonly cpu: number;
+  readonly cpuSpread: number;
   readonly flops: number;
   readonly bytes: number;
   readonly flopsPerSecond: number;
