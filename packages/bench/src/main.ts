@@ -66,6 +66,7 @@ const adapterName = (info: ResultFile['adapter']) => info.description || `${info
 console.log(
   `${adapterName(device.info)} (${device.info.software ? 'software' : 'hardware'}), ${host.cores} CPU cores, load ${host.load.toFixed(1)}`,
 );
+if (host.load > host.cores / 2) console.log('other programs keep this machine busy: times, shares and marks are rough');
 if (earlier) {
   console.log(`against ${values.against}${earlier.commit ? `, commit ${earlier.commit}` : ''}`);
   if (adapterName(earlier.adapter) !== adapterName(device.info)) {

@@ -34,6 +34,7 @@ describe('compareRow', () => {
   });
 
   it('does not tell a few percent even of quiet runs', () => {
+    expect(compareRow({ ...row(10, 0), cpu: 11.4 }, row(10, 0), 'cpu').verdict).toBe('same');
     expect(compareRow(row(10.4, 0), row(10, 0), 'median').verdict).toBe('same');
     expect(compareRow(row(10.6, 0), row(10, 0), 'median').verdict).toBe('slower');
   });

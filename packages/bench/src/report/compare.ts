@@ -10,8 +10,11 @@ export interface Change {
   readonly verdict: 'faster' | 'slower' | 'same';
 }
 
-/** Differences below this are never told, however quiet both runs were: clocks, heat and memory layout do as much. */
-const LEAST_NOISE = 0.05;
+/**
+ * Differences below this are never told, however quiet both runs were: clocks, heat and memory layout do as much, and
+ * neighbours on the same cores and caches more.
+ */
+const LEAST_NOISE: Readonly<Record<Measure, number>> = { median: 0.05, cpu: 0.15 };
 
 /** Identity of a row across runs. */
 export function keyOf(row: Pick<Row, 'name' | 'shape'>): string {
@@ -28,7 +31,7 @@ export type Measure = 'median' | 'cpu';
 export function compareRow(row: Row, before: Row, measure: Measure): Change {
   const spread = measure === 'cpu' ? 'cpuSpread' : 'spread';
   const change = row[measure] / before[measure] - 1;
-  const noise = Math.max(LEAST_NOISE, row[spread] + before[spread]);
+  const noise = Math.max(LEAST_NOISE[measure], row[spread] + before[spread]);
   const verdict = Math.abs(change) <= noise ? 'same' : change < 0 ? 'faster' : 'slower';
   return { before, change, noise, verdict };
 }

@@ -1,6 +1,6 @@
 import type { Device } from '@zebra/tensor';
 import { peak } from '../benchmarks/peak.js';
-import type { Scale } from './case.js';
+import type { Precision, Scale } from './case.js';
 import type { Budget, Timing } from './measure.js';
 import { makeRow, type Peaks, type Row } from './row.js';
 import { runCase } from './run-case.js';
@@ -19,7 +19,7 @@ export async function measurePeaks(
   onFailure: (name: string, shape: string, error: unknown) => void,
 ): Promise<Peaks> {
   let bandwidth = 0;
-  const arithmetic: Partial<Record<string, number>> = {};
+  const arithmetic: Partial<Record<Precision, number>> = {};
   for (const one of peak.cases(scale)) {
     let timing: Timing;
     try {
@@ -34,6 +34,6 @@ export async function measurePeaks(
     else bandwidth = Math.max(bandwidth, (bytes / timing.min) * 1e3);
     onRow(makeRow(peak.name, one.shape, one.work, timing));
   }
-  if (bandwidth === 0 || !arithmetic['float32']) throw new Error('bench: the peaks could not be measured');
+  if (bandwidth === 0 || !arithmetic.float32) throw new Error('bench: the peaks could not be measured');
   return { bandwidth, arithmetic };
 }

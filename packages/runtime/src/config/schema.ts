@@ -14,7 +14,7 @@ const ABOVE_ONE = 'a number above 1';
 const LAYER_LIST = 'a list of layer numbers';
 
 export const positiveInteger = z.int(POSITIVE_INTEGER).min(1, POSITIVE_INTEGER);
-export const nonNegativeInteger = z.int(NON_NEGATIVE_INTEGER).min(0, NON_NEGATIVE_INTEGER);
+const nonNegativeInteger = z.int(NON_NEGATIVE_INTEGER).min(0, NON_NEGATIVE_INTEGER);
 export const layerCount = z.int(LAYER_COUNT).min(1, LAYER_COUNT).max(MOST_LAYERS, LAYER_COUNT);
 export const positive = z.number(POSITIVE).gt(0, POSITIVE);
 export const nonNegative = z.number('a non-negative number').min(0, 'a non-negative number');

@@ -7,7 +7,7 @@ import type { ModelSpec } from './model-spec.js';
 import { layerPrefix, MIXER_PREFIX, prefixed } from './prefixes.js';
 
 /** Expected parameters of a mixer, by name. */
-export function mixerSpecs(spec: ModelSpec, layer: number): ReadonlyMap<string, Shape> {
+function mixerSpecs(spec: ModelSpec, layer: number): ReadonlyMap<string, Shape> {
   switch (spec.layers[layer]!) {
     case 'attention':
       return attentionSpecs(spec.config);

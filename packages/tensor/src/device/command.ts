@@ -18,14 +18,14 @@ export interface DispatchCommand {
 }
 
 /** Copies `size` bytes from one range to another. */
-export interface CopyCommand {
+interface CopyCommand {
   readonly kind: 'copy';
   readonly source: StorageRange;
   readonly target: StorageRange;
 }
 
 /** Writes zeros. */
-export interface ClearCommand {
+interface ClearCommand {
   readonly kind: 'clear';
   readonly target: StorageRange;
 }

@@ -2,7 +2,7 @@ import type { DType } from '../core/dtype.js';
 import { WGSL_TYPE } from '../core/dtype.js';
 
 /** Scalar parameter types of a kernel. */
-export type ParamType = 'u32' | 'i32' | 'f32';
+type ParamType = 'u32' | 'i32' | 'f32';
 
 /** What a kernel's template function may look at when it writes WGSL. */
 export interface KernelVariant {

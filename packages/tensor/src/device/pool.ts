@@ -15,7 +15,7 @@ export interface PoolStatistics {
 }
 
 /** Rounds a size up to its class: powers of two below 4 KiB, then eight classes a doubling. */
-export function sizeClass(bytes: number): number {
+function sizeClass(bytes: number): number {
   if (bytes <= 256) return 256;
   const power = 2 ** Math.ceil(Math.log2(bytes));
   if (bytes <= 4096) return power;

@@ -4,7 +4,7 @@ import { segmentHelpers } from '../../rows.js';
 /** Tokens that one invocation walks. */
 export const BLOCK = 16;
 
-export const CONVOLUTION_PARAMS = {
+const CONVOLUTION_PARAMS = {
   count: 'u32',
   length: 'u32',
   channels: 'u32',

@@ -10,7 +10,7 @@ import {
 } from './causal-convolution.wgsl.js';
 
 /** Heads that are repeated on the way into the convolution. */
-export interface RepeatedHeads {
+interface RepeatedHeads {
   readonly headDim: number;
   /** Channels that read one column. */
   readonly group: number;

@@ -3,7 +3,7 @@ import { defineKernel, type KernelVariant, linearMain } from '@zebra/tensor';
 /** Lanes that share a group on hardware. */
 const LANES = 16;
 
-export const GATED_NORM_PARAMS = {
+const GATED_NORM_PARAMS = {
   count: 'u32',
   size: 'u32',
   groups: 'u32',

@@ -68,7 +68,7 @@ const groupsFor = (device: Device, kernel: Parameters<Device['workgroupOf']>[0],
   Math.ceil(count / device.workgroupOf(kernel));
 
 /** δ, decays and cuts of every token and head: [B, T, H, 4]. */
-export function launchGates(device: Device, o: SsdOperands): Tensor {
+function launchGates(device: Device, o: SsdOperands): Tensor {
   const gates = float32(device, [o.batch, o.length, o.heads, 4]);
   const count = o.batch * chunksOf(o) * o.heads;
   device.dispatch(gatesKernel, {

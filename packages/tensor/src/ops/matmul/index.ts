@@ -1,6 +1,5 @@
 export { linear } from './linear.js';
 export {
-  type MatmulAttributes,
   type MatmulIntoOptions,
   type MatmulOptions,
   matmul,

@@ -13,6 +13,5 @@ export {
   square,
   squareRoot,
   tanh,
-  type UnaryAttributes,
   unaryOps,
 } from './unary.js';

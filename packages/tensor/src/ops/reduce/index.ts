@@ -1,2 +1,1 @@
 export { mean, type ReduceOptions, sum, sumOp } from './reduce.js';
-export { sumTo } from './sum-to.js';

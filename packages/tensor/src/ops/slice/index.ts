@@ -1,2 +1,2 @@
-export { type SliceAttributes, slice, sliceOp } from './slice.js';
-export { type SplitAttributes, split, splitOp } from './split.js';
+export { slice, sliceOp } from './slice.js';
+export { split, splitOp } from './split.js';

@@ -23,7 +23,7 @@ const CHUNK_BYTES = { software: 4 * 2 ** 20, hardware: 128 * 2 ** 20 };
 const CHUNK_STEP = 64;
 
 /** Rows of a chunk when the caller does not say. */
-export function defaultChunkRows(software: boolean, rows: number, columns: number): number {
+function defaultChunkRows(software: boolean, rows: number, columns: number): number {
   const bytes = CHUNK_BYTES[software ? 'software' : 'hardware'];
   const most = Math.max(1, Math.floor(bytes / (4 * columns * CHUNK_STEP))) * CHUNK_STEP;
   const chunks = Math.ceil(rows / most);

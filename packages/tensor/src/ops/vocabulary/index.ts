@@ -17,7 +17,7 @@ export {
   type Reduction,
   vocabularyOf,
 } from './logits.js';
-export { maskedMean, meanOfRows, type SelectedMeanAttributes, selectedMeanOp } from './selected-mean.js';
+export { maskedMean, meanOfRows, selectedMeanOp } from './selected-mean.js';
 export {
   assertIgnoreIndex,
   assertSelection,
