@@ -31,7 +31,7 @@ export async function nodeAdapter(
   robust: boolean,
   isSoftware: (info: GPUAdapterInfo) => boolean,
 ): Promise<GPUAdapter | undefined> {
-  if (choice !== 'swiftshader') {
+  if (choice !== 'swiftshader' && (await hasSystemDriver())) {
     const gpu = await instance(`system,${robust}`, robust);
     const adapter = await gpu.requestAdapter({ powerPreference: 'high-performance' });
     if (adapter && fits(choice, isSoftware(adapter.info))) return adapter;
@@ -42,6 +42,23 @@ export async function nodeAdapter(
   if (!(await installSwiftShader())) return undefined;
   const gpu = await instance(`swiftshader,${robust}`, robust);
   return (await gpu.requestAdapter()) ?? undefined;
+}
+
+/**
+ * Whether it is worth asking Dawn for the system's adapters. On Linux they come from the Vulkan loader; without one Dawn
+ * would print a warning of its own to the terminal and find nothing.
+ */
+async function hasSystemDriver(): Promise<boolean> {
+  if (process.platform !== 'linux') return true;
+  const { constants } = await import('node:os');
+  try {
+    // RTLD_NODELETE: Dawn needs it right after.
+    process.dlopen({ exports: {} }, 'libvulkan.so.1', constants.dlopen.RTLD_NOW | 0x1000);
+    return true;
+  } catch (error) {
+    // A library that is no Node addon is mapped all the same, and Node says so.
+    return /self-register/i.test((error as Error).message);
+  }
 }
 
 function fits(choice: AdapterChoice, software: boolean): boolean {
