@@ -1,4 +1,5 @@
-import { defineKernel, linearMain } from '../device/kernel.js';
+import { defineKernel } from '../device/kernel.js';
+import { LANES, pointwiseMain, takesVectors, vectorsWhere } from '../ops/pointwise/lanes.wgsl.js';
 import { allocateTensor } from './define-op.js';
 import { keep } from './scope.js';
 import type { Tensor } from './tensor.js';
@@ -8,10 +9,13 @@ import type { Tensor } from './tensor.js';
  */
 export function accumulate(sum: Tensor, gradient: Tensor): Tensor {
   const total = keep(allocateTensor(sum.device, sum));
+  const vector = takesVectors(sum.size);
+  const count = vector ? sum.size / LANES : sum.size;
   sum.device.dispatch(accumulateKernel, {
     bindings: { a: sum.range(), b: gradient.range(), y: total.range() },
-    params: { count: sum.size },
-    groups: Math.ceil(sum.size / sum.device.workgroupOf(accumulateKernel)),
+    params: { count },
+    constants: { vector },
+    groups: Math.ceil(count / sum.device.workgroupOf(accumulateKernel)),
   });
   sum.dispose();
   gradient.dispose();
@@ -22,5 +26,6 @@ const accumulateKernel = defineKernel({
   name: 'accumulate',
   bindings: { a: 'read', b: 'read', y: 'write' },
   params: { count: 'u32' },
-  source: () => linearMain('p.count', '  y[i] = y_t(f32(a[i]) + f32(b[i]));'),
+  vectors: vectorsWhere(['a', 'b', 'y']),
+  source: ({ constants }) => pointwiseMain({ one: 'a', other: 'b' }, 'y', 'one + other', Boolean(constants['vector'])),
 });

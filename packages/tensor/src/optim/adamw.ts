@@ -5,6 +5,7 @@ import { sameShape, showShape } from '../core/shape.js';
 import type { Tensor } from '../core/tensor.js';
 import type { Device } from '../device/device.js';
 import { ZebraError } from '../errors.js';
+import { LANES, takesVectors } from '../ops/pointwise/lanes.wgsl.js';
 import { reduceInto } from '../ops/reduce/reduce-kernel.js';
 import { adamWKernel, clipKernel, NORM_PIECE, squaredNormKernel } from './optim.wgsl.js';
 
@@ -88,6 +89,8 @@ export class AdamW {
     for (const [name, gradient] of gradients) {
       const parameter = this.parameter(name, gradient);
       const { m, v } = this.moments.get(name)!;
+      const vector = takesVectors(parameter.size);
+      const count = vector ? parameter.size / LANES : parameter.size;
       this.device.dispatch(adamWKernel, {
         bindings: {
           weight: parameter.range(),
@@ -97,8 +100,9 @@ export class AdamW {
           h: this.hyper.range(),
           clip: this.gradientNorm.range(),
         },
-        params: { count: parameter.size, beta1, beta2, epsilon, decay: decays(name, parameter) ? weightDecay : 0 },
-        groups: Math.ceil(parameter.size / this.device.workgroupOf(adamWKernel)),
+        params: { count, beta1, beta2, epsilon, decay: decays(name, parameter) ? weightDecay : 0 },
+        constants: { vector },
+        groups: Math.ceil(count / this.device.workgroupOf(adamWKernel)),
       });
     }
   }

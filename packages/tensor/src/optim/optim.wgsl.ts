@@ -1,4 +1,5 @@
 import { defineKernel, linearMain } from '../device/kernel.js';
+import { vectorsWhere } from '../ops/pointwise/lanes.wgsl.js';
 
 /** Elements that one invocation of the norm kernel sums. */
 export const NORM_PIECE = 256;
@@ -46,19 +47,21 @@ export const adamWKernel = defineKernel({
   name: 'adamw',
   bindings: { weight: 'write', gradient: 'read', m: 'write', v: 'write', h: 'read', clip: 'read' },
   params: { count: 'u32', beta1: 'f32', beta2: 'f32', epsilon: 'f32', decay: 'f32' },
-  source: () =>
+  vectors: vectorsWhere(['weight', 'gradient', 'm', 'v']),
+  source: ({ constants }) =>
+    `alias real = ${constants['vector'] ? 'vec4<f32>' : 'f32'};\n` +
     linearMain(
       'p.count',
       `
   // A norm that is not finite skips the step: the moments must not take it in either.
   if (clip[1] == 0.0 && !(clip[0] == 0.0)) { return; }
-  let g = f32(gradient[i]) * clip[1];
+  let g = real(gradient[i]) * clip[1];
   let rate = h[0];
   let mi = p.beta1 * m[i] + (1.0 - p.beta1) * g;
   let vi = p.beta2 * v[i] + (1.0 - p.beta2) * g * g;
   m[i] = mi;
   v[i] = vi;
-  let kept = f32(weight[i]) * (1.0 - rate * p.decay);
+  let kept = real(weight[i]) * (1.0 - rate * p.decay);
   weight[i] = weight_t(kept - rate / h[1] * mi / (sqrt(vi) / h[2] + p.epsilon));`,
     ),
 });

@@ -7,6 +7,7 @@ import { defineKernel, type Kernel, linearMain } from '../../device/kernel.js';
 import { sumTo, sumToReference } from '../reduce/sum-to.js';
 import { BINARY, type BinaryName, type BinaryRow } from './binary-table.js';
 import { type BroadcastPlan, MAX_DIMENSIONS, planBroadcast } from './broadcast.js';
+import { LANES, pointwiseMain, takesVectors, vectorsWhere } from './lanes.wgsl.js';
 import { scale, shift } from './unary.js';
 
 const INDICES = Array.from({ length: MAX_DIMENSIONS }, (_, d) => d);
@@ -23,17 +24,24 @@ ${[...INDICES]
   .join('\n')}`;
 
 function kernelOf(name: string, expression: string, withGradient: boolean): Kernel {
-  const g: Record<string, 'read'> = withGradient ? { g: 'read' } : {};
-  const factor = withGradient ? 'f32(g[i]) * ' : '';
+  const g: Record<string, 'read'> = withGradient ? { g_in: 'read' } : {};
+  const factor = withGradient ? 'g * ' : '';
+  const names = ['a_in', 'b_in', ...Object.keys(g), 'y'];
   return defineKernel({
     name: `binary_${name}`,
     bindings: { a_in: 'read', b_in: 'read', ...g, y: 'write' },
     params: { count: 'u32', ...(STRIDE_PARAMS as Record<string, 'u32'>) },
-    source: (variant) => {
-      const indices = variant.constants['same'] ? '  let ia = i; let ib = i;' : OPERAND_INDICES;
+    vectors: vectorsWhere(names),
+    source: ({ constants }) => {
+      const value = `${factor}(${expression})`;
+      if (constants['same']) {
+        const inputs = { a: 'a_in', b: 'b_in', ...(withGradient && { g: 'g_in' }) };
+        return pointwiseMain(inputs, 'y', value, Boolean(constants['vector']));
+      }
+      const gradient = withGradient ? '\n  let g = f32(g_in[i]);' : '';
       return linearMain(
         'p.count',
-        `${indices}\n  let a = f32(a_in[ia]);\n  let b = f32(b_in[ib]);\n  y[i] = y_t(${factor}(${expression}));`,
+        `${OPERAND_INDICES}\n  let a = f32(a_in[ia]);\n  let b = f32(b_in[ib]);${gradient}\n  y[i] = y_t(${value});`,
       );
     },
   });
@@ -41,17 +49,19 @@ function kernelOf(name: string, expression: string, withGradient: boolean): Kern
 
 function run(kernel: Kernel, plan: BroadcastPlan, a: Tensor, b: Tensor, y: Tensor, g?: Tensor): void {
   const same = a.size === y.size && b.size === y.size;
-  const params: Record<string, number> = { count: y.size };
+  const vector = same && takesVectors(y.size);
+  const count = vector ? y.size / LANES : y.size;
+  const params: Record<string, number> = { count };
   for (const d of INDICES) {
     params[`n${d}`] = plan.sizes[d]!;
     params[`sa${d}`] = plan.strides[0]![d]!;
     params[`sb${d}`] = plan.strides[1]![d]!;
   }
   y.device.dispatch(kernel, {
-    bindings: { a_in: a.range(), b_in: b.range(), y: y.range(), ...(g && { g: g.range() }) },
+    bindings: { a_in: a.range(), b_in: b.range(), y: y.range(), ...(g && { g_in: g.range() }) },
     params,
-    constants: { same },
-    groups: Math.ceil(y.size / y.device.workgroupOf(kernel)),
+    constants: { same, vector },
+    groups: Math.ceil(count / y.device.workgroupOf(kernel)),
   });
 }
 

@@ -3,7 +3,9 @@ import { isComputable } from '../../core/dtype.js';
 import { hostTensor } from '../../core/host.js';
 import { dtypeError } from '../../core/shape.js';
 import type { Tensor } from '../../core/tensor.js';
-import { defineKernel, type Kernel, linearMain } from '../../device/kernel.js';
+import type { Device } from '../../device/device.js';
+import { defineKernel, type Kernel } from '../../device/kernel.js';
+import { LANES, pointwiseMain, takesVectors, vectorsWhere } from './lanes.wgsl.js';
 import { UNARY, UNARY_HELPERS, type UnaryName, type UnaryRow } from './unary-table.js';
 
 /** Attributes of a unary pointwise operation. */
@@ -17,22 +19,34 @@ function forwardKernel(name: string, row: UnaryRow): Kernel {
     name: `unary_${name}`,
     bindings: { x_in: 'read', y_out: 'write' },
     params: { count: 'u32', a: 'f32' },
-    source: () => UNARY_HELPERS + linearMain('p.count', `  let x = f32(x_in[i]);\n  y_out[i] = y_out_t(${row.wgsl});`),
+    vectors: vectorsWhere(['x_in', 'y_out']),
+    source: ({ constants }) =>
+      UNARY_HELPERS + pointwiseMain({ x: 'x_in' }, 'y_out', row.wgsl, Boolean(constants['vector'])),
   });
 }
 
 function backwardKernel(name: string, row: UnaryRow): Kernel {
   return defineKernel({
     name: `unary_${name}_gradient`,
-    bindings: { x_in: 'read', y_in: 'read', g: 'read', d: 'write' },
+    bindings: { x_in: 'read', y_in: 'read', g_in: 'read', d: 'write' },
     params: { count: 'u32', a: 'f32' },
+    vectors: vectorsWhere(['x_in', 'y_in', 'g_in', 'd']),
     // x and y are both bound for every row, so that one layout serves the table; unused loads are dropped by the compiler.
-    source: () =>
+    source: ({ constants }) =>
       UNARY_HELPERS +
-      linearMain(
-        'p.count',
-        `  let x = f32(x_in[i]);\n  let y = f32(y_in[i]);\n  d[i] = d_t(f32(g[i]) * (${row.derivative}));`,
-      ),
+      pointwiseMain({ x: 'x_in', y: 'y_in', g: 'g_in' }, 'd', `g * (${row.derivative})`, Boolean(constants['vector'])),
+  });
+}
+
+/** Dispatches a kernel over all elements of same-shaped tensors. */
+function overAll(device: Device, kernel: Kernel, bindings: Record<string, Tensor>, size: number, a: number): void {
+  const vector = takesVectors(size);
+  const count = vector ? size / LANES : size;
+  device.dispatch(kernel, {
+    bindings: Object.fromEntries(Object.entries(bindings).map(([name, tensor]) => [name, tensor.range()])),
+    params: { count, a },
+    constants: { vector },
+    groups: Math.ceil(count / device.workgroupOf(kernel)),
   });
 }
 
@@ -46,19 +60,11 @@ function defineUnary(name: string, row: UnaryRow): Op<UnaryAttributes> {
       return [x];
     },
     forward({ device, inputs: [x], outputs: [y], attributes }) {
-      device.dispatch(forward, {
-        bindings: { x_in: x!.range(), y_out: y!.range() },
-        params: { count: x!.size, a: attributes.a },
-        groups: Math.ceil(x!.size / device.workgroupOf(forward)),
-      });
+      overAll(device, forward, { x_in: x!, y_out: y! }, x!.size, attributes.a);
     },
     backward({ device, inputs: [x], outputs: [y], gradients: [g], attributes }) {
       const d = allocateTensor(device, x!);
-      device.dispatch(backward, {
-        bindings: { x_in: x!.range(), y_in: y!.range(), g: g!.range(), d: d.range() },
-        params: { count: x!.size, a: attributes.a },
-        groups: Math.ceil(x!.size / device.workgroupOf(backward)),
-      });
+      overAll(device, backward, { x_in: x!, y_in: y!, g_in: g!, d }, x!.size, attributes.a);
       return [d];
     },
     reference: {
