@@ -14,8 +14,8 @@ try {
   console.error(process.env.DEBUG ? error : `error: ${(error as Error).message}`);
   process.exitCode = 1;
 }
-// Dawn keeps the process alive.
-process.exit();
+// Dawn would keep the process alive; what was written must be out first.
+process.stdout.write('', () => process.exit());
 
 async function demo(options: DemoOptions): Promise<void> {
   const report = await runDemo(options, { show: (state) => progress.show(state) });

@@ -28,12 +28,15 @@ export const TITLES: Readonly<Record<StageName, string>> = {
   text: 'Text and report',
 };
 
-/** How the time for training is shared out. Mamba2 starts further away than MLA; DPO only has to move a margin. */
+/**
+ * How the time for training is shared out. Mamba2 starts much further away than MLA, and its layers learn faster one by
+ * one than together; DPO only has to move a margin.
+ */
 export const TRAINING_SHARES: Readonly<Record<TrainingStage, number>> = {
-  mla: 0.18,
-  mamba2: 0.3,
-  distillation: 0.44,
-  preferences: 0.08,
+  mla: 0.14,
+  mamba2: 0.48,
+  distillation: 0.32,
+  preferences: 0.06,
 };
 
 interface Entry {
@@ -118,6 +121,12 @@ export class Budget {
     const spent = this.current === stage ? this.now() - this.currentBegun : 0;
     const left = this.seconds - this.elapsed + Math.min(spent, this.entry(stage).fixed);
     return Math.max(0, this.sharesOf(left).get(stage) ?? 0);
+  }
+
+  /** Seconds that each part took, of those that are done. */
+  get spent(): Readonly<Partial<Record<StageName, number>>> {
+    const done = [...this.entries].filter(([, { state }]) => state === 'done');
+    return Object.fromEntries(done.map(([stage, { seconds }]) => [stage, seconds]));
   }
 
   /** How far the run is, if the running stage is so far (0 to 1). */

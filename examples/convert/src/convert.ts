@@ -113,13 +113,13 @@ async function placeByScores(
 ): Promise<SmartReport> {
   const { recipe, data, options } = run;
   const pieces = sampleOf(data.train, {
-    length: recipe.length,
+    length: recipe.evaluationLength,
     tokens: recipe.calibrationTokens,
     seed: options.seed + 1,
   });
   const shape = {
-    batchSize: Math.min(recipe.evaluationRows, recipe.calibrationTokens / recipe.length),
-    length: recipe.length,
+    batchSize: Math.min(recipe.evaluationRows, recipe.calibrationTokens / recipe.evaluationLength),
+    length: recipe.evaluationLength,
   };
   const calibration = deviceBatches(run.device, pieces, shape);
   try {

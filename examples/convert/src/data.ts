@@ -6,7 +6,7 @@ import { type Encoder, loadDocuments, loadTokenized, type SplitDocuments, splitD
 /** The corpora, split and tokenised with the teacher's tokenizer. */
 export interface DemoData {
   readonly encoder: Encoder;
-  /** Pieces of training documents, at most a row long. */
+  /** Whole documents to train on. */
   readonly train: readonly Uint16Array[];
   readonly trainTokens: number;
   /** Whole documents that nothing is trained on. */
@@ -21,12 +21,10 @@ export interface LoadDataOptions {
   readonly tokenizerFolder: string;
   /** Most training tokens. */
   readonly trainTokens: number;
-  /** Tokens of a row: longer training documents are cut to such pieces, so that shuffling mixes them too. */
-  readonly length: number;
 }
 
 /** Reads the corpora: about two seconds, and some more for very many training tokens. */
-export function loadData({ tokenizerFolder, trainTokens, length }: LoadDataOptions): DemoData {
+export function loadData({ tokenizerFolder, trainTokens }: LoadDataOptions): DemoData {
   const { documents } = splitDocuments(loadDocuments());
   const { encoder, splits } = loadTokenized({
     tokenizerFolder,
@@ -34,17 +32,19 @@ export function loadData({ tokenizerFolder, trainTokens, length }: LoadDataOptio
     maxTokens: { train: trainTokens },
     documents,
   });
-  const train = splits.train.documents.flatMap((document) => pieces(document, length));
   return {
     encoder,
-    train,
-    trainTokens: train.reduce((sum, piece) => sum + piece.length, 0),
+    train: splits.train.documents,
+    trainTokens: splits.train.ids.length,
     validation: splits.validation.documents,
     documents,
   };
 }
 
-/** A document in pieces of at most `length` tokens; a rest of one token, which predicts nothing, is left out. */
+/**
+ * A document in pieces of at most `length` tokens, so that shuffling mixes long documents too; a rest of one token, which
+ * predicts nothing, is left out.
+ */
 export function pieces(document: Uint16Array, length: number): Uint16Array[] {
   const cut: Uint16Array[] = [];
   for (let start = 0; start + 1 < document.length; start += length) {

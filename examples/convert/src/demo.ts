@@ -8,7 +8,7 @@ import { convertTeacher } from './convert.js';
 import { loadData } from './data.js';
 import type { DemoOptions } from './options.js';
 import { writePlots } from './plots.js';
-import { ROW_LENGTH, TRAIN_TOKENS } from './recipe.js';
+import { TRAIN_TOKENS } from './recipe.js';
 import { type DemoReport, gapReport, gapTarget, type LossReport } from './report.js';
 import { type DemoHooks, DemoRun } from './run.js';
 import { decodeRate, SAMPLING, sampleText } from './sampling.js';
@@ -20,14 +20,14 @@ import { tuneModel } from './tune.js';
  */
 export async function runDemo(options: DemoOptions, hooks: DemoHooks = {}): Promise<DemoReport> {
   const startedAt = new Date();
-  const device = hooks.device ?? (await openDevice({ adapter: options.adapter }));
+  const device = hooks.device ?? (await openDevice({ adapter: options.adapter, robust: options.robust }));
   try {
     const run = new DemoRun(device, options, hooks);
     run.enter('open');
     await mkdir(options.out, { recursive: true });
     using teacher = await loadModel(device, options.teacher);
     const trainTokens = hooks.trainTokens ?? TRAIN_TOKENS[device.info.software ? 'software' : 'hardware'];
-    run.data = loadData({ tokenizerFolder: options.teacher, trainTokens, length: ROW_LENGTH });
+    run.data = loadData({ tokenizerFolder: options.teacher, trainTokens });
     run.enter('teacher');
     await run.chooseRecipe(teacher);
     const teacherLoss = await run.loss(teacher, [0.3, 1]);
@@ -54,6 +54,7 @@ export async function runDemo(options: DemoOptions, hooks: DemoHooks = {}): Prom
       schema: 1,
       startedAt: startedAt.toISOString(),
       seconds: 0,
+      parts: {},
       versions: { zebra: zebraVersion(), node: process.version, platform: `${process.platform}-${process.arch}` },
       adapter: {
         vendor: device.info.vendor,
@@ -67,6 +68,7 @@ export async function runDemo(options: DemoOptions, hooks: DemoHooks = {}): Prom
         name: recipe.name,
         budgetSeconds: options.seconds,
         rowLength: recipe.length,
+        mixerWeight: recipe.mixerWeight,
         trainTokens: run.data.trainTokens,
         calibrationTokens: recipe.calibrationTokens,
         steps: allStages.map(({ steps }) => steps).join(','),
@@ -90,7 +92,12 @@ export async function runDemo(options: DemoOptions, hooks: DemoHooks = {}): Prom
     run.progress(0.95, 'plots');
     const plots = await writePlots(options.out, report);
     run.budget.end();
-    const whole = { ...report, seconds: run.budget.elapsed, files: { ...report.files, plots } };
+    const whole = {
+      ...report,
+      seconds: run.budget.elapsed,
+      parts: run.budget.spent,
+      files: { ...report.files, plots },
+    };
     await writeWhole(join(options.out, 'report.json'), `${JSON.stringify(whole, undefined, 2)}\n`);
     return whole;
   } finally {
@@ -120,8 +127,9 @@ async function showModels(run: DemoRun, teacher: HybridModel, hybrid: HybridMode
     hybrid: await sample(hybrid, 0.3),
   };
   const committed = await openCommitted(run.device, options.hybrid, tokenizer);
-  const context = data.validation.find((document) => document.length > 2 * recipe.length) ?? data.validation[0]!;
-  const prompt = [...context.subarray(0, recipe.length)];
+  const context =
+    data.validation.find((document) => document.length > 2 * recipe.evaluationLength) ?? data.validation[0]!;
+  const prompt = [...context.subarray(0, recipe.evaluationLength)];
   const [ofTeacher, ofHybrid] = [await rate(run, teacher, prompt, 0.5), await rate(run, hybrid, prompt, 0.6)];
   const shown = {
     samples: { ...samples, committed: committed && (await sample(committed, 0.7)) },

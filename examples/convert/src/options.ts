@@ -20,6 +20,8 @@ export interface DemoOptions {
   readonly seed: number;
   readonly ropeRows: 'last' | 'frequency-aware';
   readonly prompt: string;
+  /** Let the device clamp every access of a kernel; slower, and not needed by kernels that guard themselves. */
+  readonly robust: boolean;
 }
 
 /** Optimizer steps of each training stage. */
@@ -44,6 +46,7 @@ export const USAGE = `From a pre-trained Transformer to a distilled hybrid of ML
   --seed N           default 1
   --rope-rows last|frequency-aware   which rows of a head MLA rotates at initialisation (default frequency-aware)
   --prompt TEXT      what the samples begin with
+  --robust           let the device check every access of a kernel: slower by a quarter on SwiftShader
   --help`;
 
 const ADAPTERS: readonly AdapterChoice[] = ['auto', 'hardware', 'software', 'swiftshader'];
@@ -72,6 +75,7 @@ export function readOptions(args: readonly string[]): DemoOptions | undefined {
       seed: { type: 'string', default: '1' },
       'rope-rows': { type: 'string', default: 'frequency-aware' },
       prompt: { type: 'string', default: 'The people of the United States' },
+      robust: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
   });
@@ -89,6 +93,7 @@ export function readOptions(args: readonly string[]): DemoOptions | undefined {
     seed: count('--seed', values.seed, 0),
     ropeRows,
     prompt: values.prompt,
+    robust: values.robust,
   };
 }
 

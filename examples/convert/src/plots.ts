@@ -57,7 +57,7 @@ function lossPlot({ losses, gap }: DemoReport): string {
       text([losses.teacher], {
         x: (value: number) => value,
         frameAnchor: 'top',
-        dy: -12,
+        dy: -20,
         text: () => `teacher ${losses.teacher.toFixed(3)}`,
       }),
       arrow(moved, { x1: 'from', x2: 'to', y1: 'name', y2: 'name', stroke: COLOURS.faint, headLength: 6, inset: 5 }),
@@ -82,7 +82,8 @@ function smartPlot({ smart }: DemoReport): string {
         x: 'layer',
         y: 'score',
         fill: ({ mla }: { mla: boolean }) => (mla ? COLOURS.mla : COLOURS.mamba2),
-        insetLeft: 2, insetRight: 2,
+        insetLeft: 2,
+        insetRight: 2,
       }),
       text(
         bars.filter(({ score }) => score >= 0),

@@ -18,8 +18,12 @@ export interface StageRecipe {
 /** Everything that a run's size depends on. */
 export interface DemoRecipe {
   readonly name: 'fitted' | 'full';
-  /** Tokens of a training or evaluation row. */
+  /** Tokens of a training row. */
   readonly length: number;
+  /** Weight of the mixers' outputs in intermediate-layer distillation. */
+  readonly mixerWeight: number;
+  /** Tokens of a row that is only evaluated. */
+  readonly evaluationLength: number;
   /** Rows of a batch that is only evaluated. */
   readonly evaluationRows: number;
   /** Held-out tokens that every model's loss is taken on. */
@@ -39,7 +43,8 @@ export interface DemoRecipe {
 /** Training tokens that are read from the corpora: more than a run without a GPU gets through. */
 export const TRAIN_TOKENS = { software: 400_000, hardware: Number.POSITIVE_INFINITY } as const;
 
-export const ROW_LENGTH = 256;
+/** Tokens of an evaluation row: what the teacher was trained with. */
+export const EVALUATION_LENGTH = 256;
 
 /** Steps of the full recipe. */
 const FULL_STEPS: StageSteps = { mla: 1500, mamba2: 2500, distillation: 6000, preferences: 80 };
@@ -56,8 +61,11 @@ export function recipeFor(
   { full, fixed }: { readonly full: boolean; readonly fixed: StageSteps | undefined },
 ): DemoRecipe {
   const steps = fixed ?? (full ? FULL_STEPS : undefined);
-  // About a second a step where the adapter is slow, so that there are enough steps to learn in.
-  const rows = full ? 32 : powerOfTwo(tokensPerSecond / 4 / ROW_LENGTH, 2, 32);
+  // Where there is time for some ten thousand tokens only, many steps of few tokens in short rows, and large ones, learn
+  // most.
+  const length = full ? EVALUATION_LENGTH : powerOfTwo(tokensPerSecond / 64, 128, EVALUATION_LENGTH);
+  const rows = full ? 32 : powerOfTwo(tokensPerSecond / 16 / length, 2, 32);
+  const rates = full ? { layers: 3e-3, distillation: 2e-3 } : { layers: 1e-2, distillation: 4e-4 };
   const stage = (name: TrainingStage, learningRate: number, batchSize = rows): StageRecipe => ({
     batchSize,
     learningRate,
@@ -68,21 +76,23 @@ export function recipeFor(
   });
   return {
     name: full ? 'full' : 'fitted',
-    length: ROW_LENGTH,
-    evaluationRows: powerOfTwo(tokensPerSecond / 2 / ROW_LENGTH, 4, 64),
-    validationTokens: ROW_LENGTH * powerOfTwo((2 * tokensPerSecond) / ROW_LENGTH, 16, 512),
-    calibrationTokens: ROW_LENGTH * powerOfTwo(tokensPerSecond / 3 / ROW_LENGTH, 4, 64),
+    length,
+    mixerWeight: full ? 0 : 1,
+    evaluationLength: EVALUATION_LENGTH,
+    evaluationRows: powerOfTwo(tokensPerSecond / 2 / EVALUATION_LENGTH, 4, 64),
+    validationTokens: EVALUATION_LENGTH * powerOfTwo((2 * tokensPerSecond) / EVALUATION_LENGTH, 8, 512),
+    calibrationTokens: EVALUATION_LENGTH * powerOfTwo(tokensPerSecond / 3 / EVALUATION_LENGTH, 4, 64),
     pairs: {
-      train: full ? 2560 : 32 * powerOfTwo(tokensPerSecond / 4000, 1, 16),
-      evaluation: full ? 512 : 16 * powerOfTwo(tokensPerSecond / 2000, 2, 16),
+      train: full ? 2560 : 32 * powerOfTwo(tokensPerSecond / 1000, 1, 16),
+      evaluation: full ? 512 : 16 * powerOfTwo(tokensPerSecond / 1000, 2, 16),
       length: full ? 128 : 64,
       beta: 0.1,
     },
     sampleTokens: 64,
     stages: {
-      mla: stage('mla', 3e-3),
-      mamba2: stage('mamba2', 3e-3),
-      distillation: stage('distillation', 2e-3),
+      mla: stage('mla', rates.layers),
+      mamba2: stage('mamba2', rates.layers),
+      distillation: stage('distillation', rates.distillation),
       preferences: stage('preferences', 5e-5, full ? 32 : powerOfTwo(rows, 4, 32)),
     },
   };

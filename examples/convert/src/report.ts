@@ -1,5 +1,5 @@
 import type { CacheReport } from '@zebra/runtime';
-import type { TrainingStage } from './budget.js';
+import type { StageName, TrainingStage } from './budget.js';
 import type { MlaChoice } from './students.js';
 
 /** `out/demo/report.json`. Losses and divergences are in nats a token, times in seconds, sizes in bytes. */
@@ -10,6 +10,8 @@ export interface DemoReport {
   readonly startedAt: string;
   /** Seconds of the whole run, from opening the device to writing this file. */
   readonly seconds: number;
+  /** Seconds of each part of the run. */
+  readonly parts: Readonly<Partial<Record<StageName, number>>>;
   readonly versions: {
     readonly zebra: string;
     readonly node: string;
@@ -33,8 +35,10 @@ export interface DemoReport {
     readonly name: 'fitted' | 'full';
     /** Seconds that the run was to take. */
     readonly budgetSeconds: number;
-    /** Tokens of a row. */
+    /** Tokens of a training row. */
     readonly rowLength: number;
+    /** Weight of the mixers' outputs in intermediate-layer distillation. */
+    readonly mixerWeight: number;
     /** Tokens that could be trained on. */
     readonly trainTokens: number;
     /** Held-out tokens that SMART scores were taken on. */
@@ -82,7 +86,10 @@ export interface DemoReport {
 /** One training stage. */
 export interface StageReport {
   readonly stage: TrainingStage;
+  /** Steps done. */
   readonly steps: number;
+  /** Steps that were to be done; more than `steps` where the machine slowed down and the stage ended early. */
+  readonly plannedSteps: number;
   /** Rows a step; for `preferences`: pairs. */
   readonly batchSize: number;
   /** Peak learning rate. */

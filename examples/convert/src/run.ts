@@ -5,7 +5,7 @@ import { Budget, type StageName, TITLES } from './budget.js';
 import { type DemoData, sampleOf } from './data.js';
 import type { DemoOptions } from './options.js';
 import type { ProgressState } from './progress.js';
-import { type DemoRecipe, ROW_LENGTH, recipeFor } from './recipe.js';
+import { type DemoRecipe, EVALUATION_LENGTH, recipeFor } from './recipe.js';
 
 /** What a run may be given by whoever starts it. */
 export interface DemoHooks {
@@ -58,7 +58,7 @@ export class DemoRun {
 
   /** Mean next-token loss over the validation sample, nats. */
   async loss(model: CausalLM, [from, to]: Span): Promise<number> {
-    const { evaluationRows: batchSize, length } = this.recipe;
+    const { evaluationRows: batchSize, evaluationLength: length } = this.recipe;
     const onProgress = ({ done, total }: { done: number; total: number }) =>
       this.progress(from + ((to - from) * done) / total, 'validation loss');
     return (await perplexity(model, this.validation, { batchSize, length, onProgress })).nats;
@@ -68,38 +68,41 @@ export class DemoRun {
   async chooseRecipe(teacher: CausalLM): Promise<void> {
     const { hooks, options, data } = this;
     const time = async (tokens: number): Promise<number> => {
-      const documents = sampleOf(data.validation, { length: ROW_LENGTH, tokens, seed: options.seed + 7 });
+      const documents = sampleOf(data.validation, { length: EVALUATION_LENGTH, tokens, seed: options.seed + 7 });
       const begun = performance.now();
-      await perplexity(teacher, documents, { batchSize: tokens / ROW_LENGTH, length: ROW_LENGTH });
+      await perplexity(teacher, documents, { batchSize: tokens / EVALUATION_LENGTH, length: EVALUATION_LENGTH });
       return (performance.now() - begun) / 1000;
     };
     // The first pass compiles; a fast adapter needs a larger one to show its speed.
-    await time(ROW_LENGTH);
-    let tokens = 2 * ROW_LENGTH;
+    await time(EVALUATION_LENGTH);
+    let tokens = 2 * EVALUATION_LENGTH;
     let seconds = await time(tokens);
     if (seconds < 0.1) {
-      tokens = 32 * ROW_LENGTH;
+      tokens = 32 * EVALUATION_LENGTH;
       seconds = await time(tokens);
     }
     this.forwardRate = tokens / seconds;
     this.recipe = hooks.recipe ?? recipeFor(this.forwardRate, { full: options.full, fixed: options.steps });
     const { validationTokens } = this.recipe;
-    this.validation = sampleOf(data.validation, { length: ROW_LENGTH, tokens: validationTokens, seed: options.seed });
-    this.expectTimes();
+    this.validation = sampleOf(data.validation, {
+      length: EVALUATION_LENGTH,
+      tokens: validationTokens,
+      seed: options.seed,
+    });
+    this.expectTimes(teacher.layerCount);
   }
 
   /** What the parts that do not train will take, from the measured speed. */
-  private expectTimes(): void {
+  private expectTimes(layers: number): void {
     const { recipe, forwardRate, budget } = this;
     const pass = recipe.validationTokens / forwardRate;
     // Compiling a stage's kernels for the first time, on a software adapter.
     const compiling = this.device.info.software ? 3 : 1;
     const pairTokens = (pairs: number) => 2 * pairs * recipe.pairs.length;
-    // SMART runs half of the layers squared, and the head once a layer for both models.
-    const layers = 12;
     budget.expect('teacher', pass);
     budget.expect('mla', 2 * pass + compiling);
     budget.expect('mamba2', 2 * pass + compiling);
+    // Half of the layers squared, and the head once a layer for both models.
     budget.expect('smart', ((layers / 2 + 3) * recipe.calibrationTokens) / forwardRate);
     budget.expect('distillation', 3 * pass + compiling);
     budget.expect('pairs', pairTokens(recipe.pairs.train + recipe.pairs.evaluation) / forwardRate + 1);

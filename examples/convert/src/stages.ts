@@ -4,6 +4,7 @@ import { type ReferenceLogProbabilities, tunePreferences } from '@zebra/dpo';
 import type { HybridModel } from '@zebra/runtime';
 import { appendMetrics, packDocuments, type StepMetrics } from '@zebra/tensor/train';
 import type { TrainingStage } from './budget.js';
+import { pieces } from './data.js';
 import type { DemoPairs } from './pairs.js';
 import { short } from './progress.js';
 import type { StageReport } from './report.js';
@@ -21,6 +22,9 @@ type TrainingRun = (settings: RunSettings) => AsyncGenerator<StepMetrics, unknow
 const CURVE_POINTS = 400;
 /** Share of a stage's progress that its training makes up; the rest is measuring and evaluation. */
 const TRAINING_PROGRESS = 0.85;
+const MEASURED_STEPS = 3;
+/** A stage on a machine that became slower since its steps were measured ends early, beyond so many times its time. */
+const GRACE = 1.2;
 
 /** Intermediate-layer distillation of one student. */
 export function distillStudent(
@@ -29,13 +33,7 @@ export function distillStudent(
   models: { readonly teacher: HybridModel; readonly student: HybridModel },
 ): Promise<StageReport> {
   return trainStage(demo, stage, ({ steps, learningRate }) =>
-    distillLayers({
-      ...models,
-      data: trainingRows(demo, stage),
-      steps,
-      learningRate,
-      warmUp: warmUpOf(demo, stage, steps),
-    }),
+    distillLayers({ ...models, ...trainingOf(demo, stage, steps), learningRate, mixerWeight: demo.recipe.mixerWeight }),
   );
 }
 
@@ -46,7 +44,7 @@ export function distillHybrid(
 ): Promise<StageReport> {
   const stage = 'distillation';
   return trainStage(demo, stage, ({ steps, learningRate }) =>
-    distill({ ...models, data: trainingRows(demo, stage), steps, learningRate, warmUp: warmUpOf(demo, stage, steps) }),
+    distill({ ...models, ...trainingOf(demo, stage, steps), learningRate }),
   );
 }
 
@@ -72,15 +70,17 @@ export function tuneHybrid(
   );
 }
 
-function trainingRows({ data, recipe, options }: DemoRun, stage: TrainingStage) {
-  const { batchSize } = recipe.stages[stage];
+function trainingOf({ data, recipe, options }: DemoRun, stage: TrainingStage, steps: number) {
+  const { batchSize, warmUp } = recipe.stages[stage];
+  const { length } = recipe;
   // Distillation goes through the text in another order than ILD did.
-  const order = options.seed + (stage === 'distillation' ? 1000 : 0);
-  return packDocuments(data.train, { batchSize, length: recipe.length, seed: order, boundaries: 'reset' });
-}
-
-function warmUpOf({ recipe }: DemoRun, stage: TrainingStage, steps: number): number {
-  return Math.max(2, Math.round(recipe.stages[stage].warmUp * steps));
+  const seed = options.seed + (stage === 'distillation' ? 1000 : 0);
+  const rows = data.train.flatMap((document) => pieces(document, length));
+  return {
+    data: packDocuments(rows, { batchSize, length, seed, boundaries: 'reset' }),
+    steps,
+    warmUp: Math.max(2, Math.round(warmUp * steps)),
+  };
 }
 
 /** Runs a stage for as many steps as its time allows, and writes its metrics. */
@@ -90,27 +90,29 @@ async function trainStage(demo: DemoRun, stage: TrainingStage, run: TrainingRun)
   demo.progress(0.02, 'measuring a step');
   const measured = fixed === undefined ? await measureStep(run) : undefined;
   const fitting = measured === undefined ? most : Math.floor(budget.trainingSeconds(stage) / measured);
-  const steps = fixed ?? Math.min(most, Math.max(least, fitting));
-  if (measured !== undefined) budget.settle(stage, steps * measured);
+  const planned = fixed ?? Math.min(most, Math.max(least, fitting));
+  const latest = measured === undefined ? Number.POSITIVE_INFINITY : GRACE * planned * measured;
+  if (measured !== undefined) budget.settle(stage, planned * measured);
   const losses: { step: number; loss: number }[] = [];
   let tokens = 0;
   await using metrics = await appendMetrics(join(options.out, 'metrics', `${stage}.jsonl`));
   const begun = performance.now();
-  for await (const metric of run({ steps, learningRate })) {
+  const elapsed = () => (performance.now() - begun) / 1000;
+  for await (const metric of run({ steps: planned, learningRate })) {
     await metrics.write(metric);
     losses.push({ step: metric.step, loss: metric.loss });
     tokens += metric.tokens ?? 0;
-    if (fixed !== undefined && metric.step % 20 === 0) {
-      budget.settle(stage, ((performance.now() - begun) / 1000 / metric.step) * (steps - metric.step));
-    }
+    if (metric.step % 10 === 0) budget.settle(stage, (elapsed() / metric.step) * (planned - metric.step));
     const rate = metric.tokensPerSecond === undefined ? '' : `  ${short(metric.tokensPerSecond)} tokens/s`;
-    const detail = `${metric.step}/${steps}  loss ${metric.loss.toFixed(3)}${rate}`;
-    demo.progress(0.05 + TRAINING_PROGRESS * (metric.step / steps), detail);
+    const detail = `${metric.step}/${planned}  loss ${metric.loss.toFixed(3)}${rate}`;
+    demo.progress(0.05 + TRAINING_PROGRESS * (metric.step / planned), detail);
+    if (elapsed() > latest && metric.step >= least) break;
   }
-  const seconds = (performance.now() - begun) / 1000;
+  const seconds = elapsed();
   return {
     stage,
-    steps,
+    steps: losses.length,
+    plannedSteps: planned,
     batchSize,
     learningRate,
     tokens,
@@ -121,11 +123,11 @@ async function trainStage(demo: DemoRun, stage: TrainingStage, run: TrainingRun)
   };
 }
 
-/** Seconds of one step. The first of two compiles; both have a learning rate of 0 and change nothing. */
+/** Seconds of a step: the mean of some after the first, which compiles. Their learning rate is 0, so nothing changes. */
 async function measureStep(run: TrainingRun): Promise<number> {
-  let seconds = 0;
-  for await (const metric of run({ steps: 2, learningRate: 0 })) seconds = metric.seconds;
-  return Math.max(seconds, 1e-4);
+  const seconds: number[] = [];
+  for await (const metric of run({ steps: 1 + MEASURED_STEPS, learningRate: 0 })) seconds.push(metric.seconds);
+  return Math.max(1e-4, seconds.slice(1).reduce((sum, value) => sum + value, 0) / MEASURED_STEPS);
 }
 
 /** At most so many points, means over the steps that each stands for. */
