@@ -68,6 +68,7 @@ export class Budget {
   private readonly entries: Map<StageName, Entry>;
   private current: StageName | undefined;
   private currentBegun = 0;
+  private shown = 0;
 
   /** @param now a clock in seconds */
   constructor(seconds: number, now: () => number = () => performance.now() / 1000) {
@@ -137,7 +138,9 @@ export class Budget {
       if (stage === this.current) left += seconds * (1 - Math.min(1, Math.max(0, progress)));
     }
     const { elapsed } = this;
-    return { share: elapsed / (elapsed + left), secondsLeft: left };
+    // A new estimate may mean that less is done than was thought; the bar waits then.
+    this.shown = Math.max(this.shown, elapsed / (elapsed + left));
+    return { share: this.shown, secondsLeft: left };
   }
 
   /** Gives training stages that lie ahead their expected seconds. */

@@ -17,7 +17,7 @@ import {
 } from './students.js';
 
 /** Losses of models on the way, nats a token. */
-export interface ConversionLosses {
+interface ConversionLosses {
   readonly initial: { readonly mla: number; readonly mamba2: number; readonly composed: number };
   readonly mla: number;
   readonly mamba2: number;

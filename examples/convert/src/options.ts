@@ -20,7 +20,7 @@ export interface DemoOptions {
   readonly seed: number;
   readonly ropeRows: 'last' | 'frequency-aware';
   readonly prompt: string;
-  /** Let the device clamp every access of a kernel; slower, and not needed by kernels that guard themselves. */
+  /** On a software adapter too, clamp every access of a kernel: slower, and not needed by kernels that guard themselves. */
   readonly robust: boolean;
 }
 
@@ -46,7 +46,7 @@ export const USAGE = `From a pre-trained Transformer to a distilled hybrid of ML
   --seed N           default 1
   --rope-rows last|frequency-aware   which rows of a head MLA rotates at initialisation (default frequency-aware)
   --prompt TEXT      what the samples begin with
-  --robust           let the device check every access of a kernel: slower by a quarter on SwiftShader
+  --robust           check every access of a kernel on software adapters too: slower by a quarter
   --help`;
 
 const ADAPTERS: readonly AdapterChoice[] = ['auto', 'hardware', 'software', 'swiftshader'];

@@ -93,7 +93,7 @@ export function recipeFor(
       mla: stage('mla', rates.layers),
       mamba2: stage('mamba2', rates.layers),
       distillation: stage('distillation', rates.distillation),
-      preferences: stage('preferences', 5e-5, full ? 32 : powerOfTwo(rows, 4, 32)),
+      preferences: stage('preferences', full ? 5e-5 : 3e-5, full ? 32 : powerOfTwo(rows, 4, 32)),
     },
   };
 }

@@ -57,6 +57,7 @@ export interface DemoReport {
   /** Validation losses, all on the same tokens. */
   readonly losses: LossReport;
   readonly gap: GapReport;
+  /** With float16 values, as published figures have them. */
   readonly cache: CacheReport & {
     /** Bytes of the teacher's and of the hybrid's cache after so many tokens, the hybrid's states included. */
     readonly contexts: readonly {
@@ -157,7 +158,7 @@ export interface PreferenceReport {
 }
 
 /** On the evaluation pairs. */
-export interface PreferenceScores {
+interface PreferenceScores {
   /** Share of pairs with log π(chosen) > log π(rejected). */
   readonly accuracy: number;
   /** The same by log π a token. */
@@ -167,7 +168,7 @@ export interface PreferenceScores {
 }
 
 /** Texts that begin with the prompt, all drawn with the same seed. */
-export interface SampleReport {
+interface SampleReport {
   readonly prompt: string;
   readonly temperature: number;
   readonly teacher: string;

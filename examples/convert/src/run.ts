@@ -107,6 +107,6 @@ export class DemoRun {
     budget.expect('distillation', 3 * pass + compiling);
     budget.expect('pairs', pairTokens(recipe.pairs.train + recipe.pairs.evaluation) / forwardRate + 1);
     budget.expect('preferences', pass + pairTokens(recipe.pairs.evaluation) / forwardRate + compiling);
-    budget.expect('text', pass + 6 * compiling);
+    budget.expect('text', pass + 4 * compiling);
   }
 }

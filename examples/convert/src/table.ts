@@ -23,7 +23,7 @@ function lossTable({ losses, gap, cache, teacher, hybrid }: DemoReport): string 
   const share = `${cache.sharePercent.toFixed(1)}%`;
   const nats = (value: number | null) => (value === null ? '-' : value.toFixed(4));
   const rows: string[][] = [
-    ['model', 'initialised', 'trained', 'gap closed', 'KV cache a token'],
+    ['model', 'initialised', 'trained', 'gap closed', 'KV cache a token, float16'],
     ['teacher', '', nats(losses.teacher), '', `${cache.teacherBytesPerToken} B`],
     ['all MLA, after ILD', nats(losses.initial.mla), nats(losses.mla), '', ''],
     ['all Mamba2, after ILD', nats(losses.initial.mamba2), nats(losses.mamba2), '', '0 B'],

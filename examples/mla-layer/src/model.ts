@@ -61,7 +61,7 @@ export class CopyModel {
       ones(`${layer}.mixerNorm`);
       // The layer keeps no weights of its own: it works on the tensors that it is given. We own them, so training
       // them means handing the same tensors to the optimizer.
-      const weights = createMlaWeights(device, MLA, random);
+      const weights = createMlaWeights(device, MLA, () => random.uniform());
       for (const [name, weight] of weights) this.parameters.set(`${layer}.mixer.${name}`, weight);
       this.mixers.push(new MlaLayer(MLA, weights));
       ones(`${layer}.innerNorm`);

@@ -1,4 +1,4 @@
-import { scope, sum, type Tensor, tensor, tokenLogProbabilities, ZebraError } from '@zebra/tensor';
+import { checkTokenIds, scope, sum, type Tensor, tensor, tokenLogProbabilities, ZebraError } from '@zebra/tensor';
 import type { CausalLM } from '@zebra/tensor/nn';
 import { encodePair, type PairLimits, type PreferencePair, padRows } from './pairs.js';
 
@@ -39,7 +39,7 @@ export interface ScorePairsOptions extends PairLimits {
  * Log-probabilities of both responses of every pair under a frozen model: computed once, they serve as the reference
  * of the whole training run, so that no second model is needed in memory.
  *
- * @throws ZebraError `argument` without pairs
+ * @throws ZebraError `argument` without pairs; `data` for an id outside the model's vocabulary
  */
 export async function scorePairs(
   model: CausalLM,
@@ -53,6 +53,7 @@ export async function scorePairs(
     const encoded = pairs.slice(first, first + batchSize).map((pair) => encodePair(pair, options));
     const rows = encoded.flatMap(({ chosen, rejected }) => [chosen, rejected]);
     const length = Math.max(...rows.map((row) => row.ids.length));
+    for (const row of rows) checkTokenIds(row.ids, model.vocabularySize);
     const padded = padRows(rows, length, options.endToken);
     const logs = scope(() => {
       const shape = [rows.length, length];

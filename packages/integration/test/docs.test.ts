@@ -6,7 +6,7 @@ import { ROOT } from '../src/api/packages.js';
 import { mustRun } from './support/commands.js';
 import { readmeExample } from './support/readme-example.js';
 
-/** Examples in the READMEs of folders, run from source; those of packages run in pack-and-install.test.ts. */
+/** Examples in the READMEs of folders, run from source; the first of a package's runs in pack-and-install.test.ts. */
 const TENSOR = join(ROOT, 'packages', 'tensor', 'src');
 
 let folder: string;
@@ -39,5 +39,11 @@ describe('examples', () => {
 
   it.each([0, 1])('of safetensors run: %d', async (index) => {
     await run(join(TENSOR, 'safetensors', 'README.md'), index);
+  });
+
+  it('of presets count the parameters of the smallest, and propose a hybrid', async () => {
+    const output = await run(join(ROOT, 'packages', 'runtime', 'README.md'), 1);
+    expect(output).toMatch(/^meta-llama\/Llama-3.2-1B-Instruct \[ 0, 5, 10, 14 \] 1285700736\n/);
+    expect(output).toContain('"num_key_value_heads": 8');
   });
 });

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { SMALL } from '../test/small.js';
-import { type MlaConfig, mlaSizes, weightSpecs } from './index.js';
+import { type MlaConfig, mlaSizes, mlaWeightSpecs } from './index.js';
 
 // The 1B model of the Zebra-Llama paper.
 const ONE_B: MlaConfig = {
@@ -75,9 +75,9 @@ describe('mlaSizes', () => {
   });
 });
 
-describe('weightSpecs', () => {
+describe('mlaWeightSpecs', () => {
   it('gives the shapes of the released 1B model', () => {
-    expect([...weightSpecs(ONE_B)]).toEqual([
+    expect([...mlaWeightSpecs(ONE_B)]).toEqual([
       ['q_a_proj.weight', [1344, 2048]],
       ['q_b_proj.weight', [2048, 1344]],
       ['kv_a_proj_with_mqa.weight', [160, 2048]],
@@ -87,7 +87,7 @@ describe('weightSpecs', () => {
   });
 
   it('follows the options', () => {
-    const specs = weightSpecs({ ...ONE_B, qLoraRank: null, useFullKvHead: true, useLoraLayerNorm: true });
+    const specs = mlaWeightSpecs({ ...ONE_B, qLoraRank: null, useFullKvHead: true, useLoraLayerNorm: true });
     expect([...specs]).toEqual([
       ['q_proj.weight', [2048, 2048]],
       ['kv_a_proj_with_mqa.weight', [160, 2048]],

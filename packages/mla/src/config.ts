@@ -145,7 +145,7 @@ function scoreMagnitude(scaling: MlaRopeScaling | null): number {
  *
  * @throws ZebraError `argument` on a wrong config
  */
-export function weightSpecs(config: MlaConfig): WeightSpecs {
+export function mlaWeightSpecs(config: MlaConfig): WeightSpecs {
   const sizes = mlaSizes(config);
   const { hiddenSize, headCount, qLoraRank, kvLoraRank, qkNopeHeadDim, vHeadDim, useLoraLayerNorm } = sizes;
   const specs = new Map<string, readonly number[]>();

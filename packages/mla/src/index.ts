@@ -1,4 +1,4 @@
-export { type MlaConfig, type MlaRopeScaling, type MlaSizes, mlaSizes, weightSpecs } from './config.js';
+export { type MlaConfig, type MlaRopeScaling, type MlaSizes, mlaSizes, mlaWeightSpecs } from './config.js';
 export { MlaState } from './latent-cache.js';
 export { MlaLayer, type MlaLayerOptions } from './layer.js';
 export {
@@ -10,4 +10,4 @@ export {
 } from './ops/absorb/index.js';
 export { type JoinKeysAttributes, joinKeys, joinKeysOp } from './ops/join-keys/index.js';
 export { joinLatent, type SplitLatentAttributes, splitLatent, splitLatentOp } from './ops/split-latent/index.js';
-export { createMlaWeights, type UniformSource } from './weights.js';
+export { createMlaWeights } from './weights.js';

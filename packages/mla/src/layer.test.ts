@@ -2,7 +2,7 @@ import { cast, multiply, scope, sum, tensor, valueAndGradients } from '@zebra/te
 import { relativeError, testDevice, uniformSource } from '@zebra/tensor/testing';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { hidden, integers, SMALL, smallLayer, VARIANTS } from '../test/small.js';
-import { createMlaWeights, MlaLayer, weightSpecs } from './index.js';
+import { createMlaWeights, MlaLayer, mlaWeightSpecs } from './index.js';
 
 // The same float32 sums, of a few dozen products, in another order.
 const SAME = 1e-5;
@@ -139,9 +139,9 @@ describe('MlaLayer', () => {
 describe('createMlaWeights', () => {
   it('draws what the config names: projections within 1/√inputs, norms 1, from the given source alone', async () => {
     const config = { ...SMALL, useLoraLayerNorm: true };
-    const draw = () => createMlaWeights(device, config, { uniform: uniformSource(3) });
+    const draw = () => createMlaWeights(device, config, uniformSource(3));
     const [weights, again] = [draw(), draw()];
-    expect(new Map([...weights].map(([name, { shape }]) => [name, shape]))).toEqual(weightSpecs(config));
+    expect(new Map([...weights].map(([name, { shape }]) => [name, shape]))).toEqual(mlaWeightSpecs(config));
     for (const [name, weight] of weights) {
       const values = [...(await weight.read())];
       const bound = weight.shape.length === 1 ? 1 : 1 / Math.sqrt(weight.shape[1]!);

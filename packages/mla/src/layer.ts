@@ -14,7 +14,7 @@ import {
   ZebraError,
 } from '@zebra/tensor';
 import { type CacheContext, checkWeights, type Mixer, type MixerState, type SequenceContext } from '@zebra/tensor/nn';
-import { type MlaConfig, type MlaSizes, mlaSizes, weightSpecs } from './config.js';
+import { type MlaConfig, type MlaSizes, mlaSizes, mlaWeightSpecs } from './config.js';
 import { MlaState } from './latent-cache.js';
 import { absorbQueries, expandValues } from './ops/absorb/index.js';
 import { joinKeys } from './ops/join-keys/index.js';
@@ -59,7 +59,7 @@ export class MlaLayer implements Mixer {
   private disposed = false;
 
   /**
-   * @param weights exactly the tensors that `weightSpecs(config)` names, float32 or float16, on one device
+   * @param weights exactly the tensors that `mlaWeightSpecs(config)` names, float32 or float16, on one device
    * @throws ZebraError `argument` on a wrong config or option; `format` that lists every missing, unexpected and
    *   misshaped weight; `program` while a program is captured, since tables are uploaded
    */
@@ -72,7 +72,7 @@ export class MlaLayer implements Mixer {
         `MlaLayer: absorb must be 'auto', 'always' or 'never', got ${String(this.absorb)}`,
       );
     }
-    checkWeights('MlaLayer', weightSpecs(config), weights);
+    checkWeights('MlaLayer', mlaWeightSpecs(config), weights);
     this.weights = new Map(weights);
     this.device = this.weight('out_proj').device;
     for (const [name, { device, dtype }] of weights) {

@@ -29,7 +29,7 @@ export const VARIANTS: Readonly<Record<string, MlaConfig>> = {
 /** A layer with fresh weights that are freed with it. */
 export function smallLayer(device: Device, config: MlaConfig = SMALL, options: MlaLayerOptions = {}) {
   const next = uniformSource(5);
-  const weights = createMlaWeights(device, config, { uniform: next });
+  const weights = createMlaWeights(device, config, next);
   const layer = new MlaLayer(config, weights, options);
   return {
     layer,

@@ -46,12 +46,42 @@ export {
   streamText,
   type TextPiece,
 } from './generate/index.js';
+export {
+  type DownloadedModel,
+  type DownloadModelOptions,
+  downloadModel,
+  type FromPretrainedOptions,
+  fromPretrained,
+  type HubOptions,
+  type HubProgress,
+  type ModelCardDetails,
+  modelCard,
+  type Pretrained,
+  type PushedModel,
+  type PushToHubOptions,
+  pushToHub,
+} from './hub/index.js';
 export { type AttentionConfig, AttentionLayer, AttentionState, attentionSpecs } from './models/attention-layer.js';
 export { HybridModel } from './models/model.js';
-export { type ModelSpec, modelSpec } from './models/model-spec.js';
+export { type ModelSpec, type ModelSpecOptions, modelSpec } from './models/model-spec.js';
 export type { LayerKind } from './models/prefixes.js';
 export { frequenciesOf } from './models/rope.js';
 export { modelSpecs } from './models/specs.js';
+export {
+  type BaseModel,
+  countParameters,
+  type HybridPreset,
+  type HybridProposal,
+  type PresetName,
+  type PresetPreferenceRun,
+  type PresetRun,
+  type PresetRuns,
+  type PresetSize,
+  type ProposeHybridOptions,
+  presetHybridConfig,
+  presets,
+  proposeHybrid,
+} from './presets/index.js';
 export {
   type CacheReport,
   type CacheReportConfigs,

@@ -57,17 +57,20 @@ export async function sensitivityScores(options: SensitivityOptions): Promise<Se
   let count = 0;
   for await (const batch of batches) {
     const seen = scope(() => runBase(teacher, base, batch));
-    sums[layers]! += await take(scope(() => divergence(teacher, seen.teacherHidden, base, seen.hidden, batch)));
-    for (let layer = 0; layer < layers; layer++) {
-      const swapped = scope(() => {
-        let x = alternative.forwardLayer(layer, seen.inputs[layer] as Tensor, contextOf(batch)).output;
-        for (let above = layer + 1; above < layers; above++) x = base.forwardLayer(above, x, contextOf(batch)).output;
-        return divergence(teacher, seen.teacherHidden, base, base.finalNorm(x), batch);
-      });
-      sums[layer]! += await take(swapped);
-      onProgress?.({ batch: count, layer, layers });
+    try {
+      sums[layers]! += await take(scope(() => divergence(teacher, seen.teacherHidden, base, seen.hidden, batch)));
+      for (let layer = 0; layer < layers; layer++) {
+        const swapped = scope(() => {
+          let x = alternative.forwardLayer(layer, seen.inputs[layer] as Tensor, contextOf(batch)).output;
+          for (let above = layer + 1; above < layers; above++) x = base.forwardLayer(above, x, contextOf(batch)).output;
+          return divergence(teacher, seen.teacherHidden, base, base.finalNorm(x), batch);
+        });
+        sums[layer]! += await take(swapped);
+        onProgress?.({ batch: count, layer, layers });
+      }
+    } finally {
+      for (const tensor of [seen.teacherHidden, seen.hidden, ...seen.inputs]) tensor.dispose();
     }
-    for (const tensor of [seen.teacherHidden, seen.hidden, ...seen.inputs]) tensor.dispose();
     count++;
   }
   if (count === 0) throw new ZebraError('argument', 'sensitivityScores: the calibration set is empty');

@@ -22,7 +22,7 @@ export { type HostTensor, hostTensor } from './core/host.js';
 export { keep, scope } from './core/scope.js';
 export { elementCount, type Shape, type TensorSpec } from './core/shape.js';
 export { type ReadData, Tensor } from './core/tensor.js';
-export type { Device, DeviceInfo, DeviceOptions, DeviceStatistics, Program } from './device/device.js';
+export type { Device, DeviceInfo, DeviceOptions, DeviceStatistics, MatrixShape, Program } from './device/device.js';
 export { defineKernel, type Kernel, type KernelVariant, linearMain, rowMain } from './device/kernel.js';
 export { type AdapterChoice, type OpenDeviceOptions, openDevice } from './device/open.js';
 export { ZebraError, type ZebraErrorCode } from './errors.js';

@@ -2,12 +2,12 @@ import { type Device, ZebraError } from '@zebra/tensor';
 import { type OpenFolderOptions, openSafetensorsFolder } from '@zebra/tensor/safetensors';
 import { parseHybridConfig, parseTransformerConfig } from '../config/index.js';
 import { HybridModel } from '../models/model.js';
-import { type ModelSpec, modelSpec } from '../models/model-spec.js';
+import { type ModelSpec, type ModelSpecOptions, modelSpec } from '../models/model-spec.js';
 import { modelSpecs } from '../models/specs.js';
 import { type LoadWeightsOptions, loadWeights } from './load-weights.js';
 
 /** Options of {@link loadModel}. */
-export interface LoadModelOptions extends Pick<LoadWeightsOptions, 'onProgress'> {
+export interface LoadModelOptions extends Pick<LoadWeightsOptions, 'onProgress'>, ModelSpecOptions {
   /**
    * Folder below which files that are links must lie: for a snapshot in the Hugging Face cache, its repository's folder.
    * Default: the model's own folder.
@@ -20,22 +20,28 @@ export interface LoadModelOptions extends Pick<LoadWeightsOptions, 'onProgress'>
  * `model.safetensors` or its shards. Weights become float32.
  *
  * @returns the model, owned by the caller
- * @throws ZebraError `io` without the files, `format` for configs and weights that do not fit, `data` for NaN weights
+ * @throws errors that `ZebraError.is` knows: `io` without the files, `format` for configs and weights that do not fit,
+ *   `data` for NaN weights, and the codes of `SafetensorsError` for damaged weight files
  */
 export async function loadModel(device: Device, folder: string, options: LoadModelOptions = {}): Promise<HybridModel> {
-  const spec = await readModelSpec(folder);
+  const spec = await readModelSpec(folder, options);
   const reader = await openSafetensorsFolder(folder, { linkRoot: options.linkRoot });
   try {
     const ignored = new Set(spec.config.tieWordEmbeddings ? ['lm_head.weight'] : []);
     const weights = await loadWeights(device, reader, modelSpecs(spec), { ...options, ignored });
-    return new HybridModel(device, spec, weights);
+    try {
+      return new HybridModel(device, spec, weights);
+    } catch (error) {
+      for (const weight of weights.values()) weight.dispose();
+      throw error;
+    }
   } finally {
     await reader.close();
   }
 }
 
 /** Reads what a model is from its folder, without its weights. */
-export async function readModelSpec(folder: string): Promise<ModelSpec> {
+export async function readModelSpec(folder: string, options: ModelSpecOptions = {}): Promise<ModelSpec> {
   const json = await readJson(folder, 'config.json');
   if (json === undefined) {
     throw new ZebraError(
@@ -45,7 +51,7 @@ export async function readModelSpec(folder: string): Promise<ModelSpec> {
   }
   const config = parseTransformerConfig(json);
   const hybrid = await readJson(folder, 'hybrid_config.json');
-  return modelSpec(config, hybrid === undefined ? undefined : parseHybridConfig(hybrid, config));
+  return modelSpec(config, hybrid === undefined ? undefined : parseHybridConfig(hybrid, config), options);
 }
 
 /** A JSON file of a folder, or undefined where there is none. */

@@ -39,7 +39,8 @@ const OVERFLOW = { float32: Number.POSITIVE_INFINITY, float16: 65520, bfloat16: 
 /**
  * Saves a model in the released layout: `config.json`, `hybrid_config.json` where it is a hybrid (with the head stored
  * even when tied, as the reference does), weights, and the tokenizer's files. Weights are written to temporary names,
- * synced and renamed; a kill leaves the old model or the new one.
+ * synced and renamed: a kill leaves the old weights or the new ones whole. The configs follow the weights; a kill just
+ * between them, when the architecture changed too, leaves a folder that loading refuses: save again.
  *
  * @throws ZebraError `data` for a weight that is not finite, or that the stored type cannot hold
  */

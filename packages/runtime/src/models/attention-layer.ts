@@ -83,12 +83,15 @@ export class AttentionLayer implements Mixer {
     return this.weights;
   }
 
+  /** @throws ZebraError `argument` for a capacity beyond the rotary tables */
   newState(batch: number, capacity: number): AttentionState {
+    this.assertPositions(capacity);
     return new AttentionState(this.weight('q_proj.weight').device, this.config, batch, capacity);
   }
 
   forward(x_BTD: Tensor, context: SequenceContext, state?: MixerState): Tensor {
     const { headCount, keyValueHeadCount, queryKeyNorm } = this.config;
+    this.assertPositions(x_BTD.shape[1] as number);
     const q_BTHh = this.rotated(this.heads(x_BTD, 'q', headCount), queryKeyNorm ? 'q_norm.weight' : undefined, context);
     const k_BTKh = this.rotated(
       this.heads(x_BTD, 'k', keyValueHeadCount),
@@ -132,6 +135,17 @@ export class AttentionLayer implements Mixer {
   private rotated(heads: Tensor, norm: string | undefined, context: SequenceContext): Tensor {
     const normed = norm ? rmsNorm(heads, this.weight(norm), { eps: this.config.normEpsilon }) : heads;
     return rope(normed, this.tables, context.positions, { layout: 'half' });
+  }
+
+  /** A position past the tables would be rotated as if it were their last. */
+  private assertPositions(tokens: number): void {
+    const rows = this.tables.cos.shape[0] as number;
+    if (tokens > rows) {
+      throw new ZebraError(
+        'argument',
+        `AttentionLayer: ${tokens} tokens were asked for, the rotary tables hold ${rows} positions. Load the model with a larger maxPositions.`,
+      );
+    }
   }
 
   private weight(name: string): Tensor {

@@ -11,12 +11,21 @@ export interface ModelSpec {
   readonly layers: readonly LayerKind[];
   /** As written to and read from `hybrid_config.json`; undefined for a plain Transformer. */
   readonly hybrid: HybridConfig | undefined;
+  /** Rows of the rotary tables: the most tokens that a sequence may have. */
+  readonly maxPositions: number;
   mla(layer: number): MlaConfig;
   mamba2(): Mamba2Config;
 }
 
+/** Options of {@link modelSpec}. */
+export interface ModelSpecOptions {
+  /** Most tokens that a sequence may have. Default: the config's context, at most 16384. */
+  readonly maxPositions?: number;
+}
+
 /** The spec of a plain Transformer, or with `hybrid` of a hybrid. */
-export function modelSpec(config: TransformerConfig, hybrid?: HybridConfig): ModelSpec {
+export function modelSpec(config: TransformerConfig, hybrid?: HybridConfig, options: ModelSpecOptions = {}): ModelSpec {
+  const maxPositions = positionsOf(config, options.maxPositions);
   const layers = hybrid?.layers ?? new Array<LayerKind>(config.layerCount).fill('attention');
   if (layers.length !== config.layerCount) {
     throw new ZebraError(
@@ -32,7 +41,8 @@ export function modelSpec(config: TransformerConfig, hybrid?: HybridConfig): Mod
     config,
     layers,
     hybrid,
-    mla: (layer) => mlaConfig(config, need(), layer),
+    maxPositions,
+    mla: (layer) => mlaConfig(config, need(), layer, maxPositions),
     mamba2: () => ({
       hiddenSize: config.hiddenSize,
       headCount: config.headCount,
@@ -43,7 +53,7 @@ export function modelSpec(config: TransformerConfig, hybrid?: HybridConfig): Mod
   };
 }
 
-function mlaConfig(config: TransformerConfig, { mla }: HybridConfig, layer: number): MlaConfig {
+function mlaConfig(config: TransformerConfig, { mla }: HybridConfig, layer: number, maxPositions: number): MlaConfig {
   const ranks = mla.layerRanks?.get(layer);
   return {
     hiddenSize: config.hiddenSize,
@@ -57,6 +67,6 @@ function mlaConfig(config: TransformerConfig, { mla }: HybridConfig, layer: numb
     useLoraLayerNorm: mla.useLoraLayerNorm,
     useFullKvHead: mla.useFullKvHead,
     rope: mla.rope,
-    maxPositions: positionsOf(config),
+    maxPositions,
   };
 }

@@ -54,7 +54,9 @@ export class HybridModel implements LayeredCausalLM {
     this.headWeight = weights.get(
       spec.config.tieWordEmbeddings ? 'model.embed_tokens.weight' : 'lm_head.weight',
     ) as Tensor;
-    this.tables = spec.layers.includes('attention') ? attentionTables(device, spec.config) : undefined;
+    this.tables = spec.layers.includes('attention')
+      ? attentionTables(device, spec.config, spec.maxPositions)
+      : undefined;
     const mlaLayers: MlaLayer[] = [];
     this.layers = spec.layers.map((_, layer) => this.buildLayer(layer, mlaLayers));
     this.mlaLayers = mlaLayers;

@@ -17,11 +17,7 @@ export interface OwnedRopeTables extends RopeTables {
 }
 
 /** Rotary tables of an attention model, computed in float64. */
-export function attentionTables(
-  device: Device,
-  config: TransformerConfig,
-  positions = positionsOf(config),
-): OwnedRopeTables {
+export function attentionTables(device: Device, config: TransformerConfig, positions: number): OwnedRopeTables {
   const { frequencies, factor } = frequenciesOf(config.rope, config.headDim);
   const { cos, sin } = buildRopeTables(device, frequencies, positions, factor);
   keep(cos);
@@ -36,9 +32,9 @@ export function attentionTables(
   };
 }
 
-/** Positions that a model's tables hold. */
-export function positionsOf(config: TransformerConfig): number {
-  return Math.min(config.maxPositionEmbeddings, DEFAULT_POSITIONS);
+/** Positions that a model's tables hold: as many as asked for, or as its context allows and is sensible. */
+export function positionsOf(config: TransformerConfig, maxPositions?: number): number {
+  return maxPositions ?? Math.min(config.maxPositionEmbeddings, DEFAULT_POSITIONS);
 }
 
 /** Rotation frequencies of each pair of a head, and the factor on cos and sin. */

@@ -1,5 +1,5 @@
 import { mamba2WeightSpecs } from '@zebra/mamba2';
-import { weightSpecs as mlaWeightSpecs } from '@zebra/mla';
+import { mlaWeightSpecs } from '@zebra/mla';
 import type { Shape } from '@zebra/tensor';
 import { attentionSpecs } from './attention-layer.js';
 import { decoderSpecs } from './decoder-layer.js';

@@ -34,6 +34,9 @@ describe.each(['byte-level', 'sentencepiece'])('a %s tokenizer', (kind) => {
     }
     expect(tokenizer().encode('', { addSpecialTokens: false })).toEqual([]);
     expect(tokenizer().decode([])).toBe('');
+    for (const half of ['\ud83d', '\udc0b']) {
+      expect(tokenizer().encode(`a${half}b🐋`)).toEqual(tokenizer().encode('a\uFFFDb🐋'));
+    }
   });
 
   it('streams the same text, whole characters at a time', () => {

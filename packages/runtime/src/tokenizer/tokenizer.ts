@@ -68,13 +68,17 @@ export class Tokenizer {
 
   /**
    * The ids of a text. Text that spells a special token becomes that token, as in the transformers library: take it
-   * out of what strangers wrote before you put it in a prompt.
+   * out of what strangers wrote before you put it in a prompt. Half of a surrogate pair, which is no text, counts as
+   * U+FFFD.
    *
    * @throws ZebraError `argument` when it is no text, `data` when a part of it has no token
    */
   encode(text: string, options: EncodeOptions = {}): number[] {
     if (typeof text !== 'string') throw new ZebraError('argument', `encode: expected a string, got ${typeof text}`);
-    const { ids, tokens } = this.library.encode(text, { add_special_tokens: options.addSpecialTokens ?? true });
+    // As any conversion to UTF-8 does; the library leaves it to the tokenizer's kind.
+    const { ids, tokens } = this.library.encode(text.replace(/\p{Surrogate}/gu, '\uFFFD'), {
+      add_special_tokens: options.addSpecialTokens ?? true,
+    });
     const missing = ids.findIndex((id) => !Number.isInteger(id));
     if (missing >= 0) {
       throw new ZebraError('data', `encode: this tokenizer has no token for ${JSON.stringify(tokens[missing])}`);

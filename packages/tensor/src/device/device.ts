@@ -11,6 +11,13 @@ import { Recorder } from './recorder.js';
 import { settle } from './settle.js';
 import type { Storage, StorageRange } from './storage.js';
 
+/** Sizes of a product [m, k] · [k, n] that the matrix units of an adapter compute at once. */
+export interface MatrixShape {
+  readonly m: number;
+  readonly n: number;
+  readonly k: number;
+}
+
 /** What a device can do, read from its adapter. */
 export interface DeviceInfo {
   readonly vendor: string;
@@ -23,6 +30,10 @@ export interface DeviceInfo {
   readonly subgroups: boolean;
   /** Invocations of a subgroup where that is fixed, as on most adapters; 0 where it varies, or without subgroups. */
   readonly subgroupSize: number;
+  /** What matrix units multiply for one subgroup, float16 operands with float32 sums; empty without such units. */
+  readonly subgroupMatrix: readonly MatrixShape[];
+  /** Bytes of memory that a workgroup may take. */
+  readonly workgroupMemory: number;
   readonly timestamps: boolean;
 }
 
@@ -91,10 +102,11 @@ export class Device {
       software: options.software ?? info.software,
       subgroups,
       subgroupSize: subgroups ? info.subgroupSize : 0,
+      subgroupMatrix: subgroups ? info.subgroupMatrix : [],
     };
     this.poison = options.poison ?? false;
     this.pool = new BufferPool(gpu, Math.min(gpu.limits.maxBufferSize, gpu.limits.maxStorageBufferBindingSize));
-    this.queue = new EagerQueue(gpu, this.pool);
+    this.queue = new EagerQueue(gpu, this.pool, info.software);
     gpu.onuncapturederror = (event) => {
       this.failure ??= new ZebraError('device', `WebGPU: ${event.error.message}`);
     };
@@ -223,7 +235,7 @@ export class Device {
   /** Waits until everything submitted has run. */
   async synchronize(): Promise<void> {
     this.queue.flush();
-    await settle(this.gpu.queue.onSubmittedWorkDone());
+    await settle(this.gpu.queue.onSubmittedWorkDone(), this.queue.software);
     this.assertOpen();
   }
 

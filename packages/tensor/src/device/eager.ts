@@ -14,6 +14,7 @@ const MAX_PENDING = 512;
 export class EagerQueue {
   private readonly device: GPUDevice;
   private readonly pool: BufferPool;
+  readonly software: boolean;
   private readonly uniform: GPUBuffer;
   private readonly params = new Uint8Array(MAX_PENDING * PARAM_STRIDE);
   private writer: CommandWriter | undefined;
@@ -21,8 +22,9 @@ export class EagerQueue {
   dispatches = 0;
   submits = 0;
 
-  constructor(device: GPUDevice, pool: BufferPool) {
+  constructor(device: GPUDevice, pool: BufferPool, software: boolean) {
     this.device = device;
+    this.software = software;
     this.pool = pool;
     this.uniform = device.createBuffer({
       size: this.params.byteLength,
@@ -69,7 +71,7 @@ export class EagerQueue {
     this.writer.copyOut({ ...range, size }, staging);
     this.flush();
     try {
-      await settle(staging.mapAsync(0x01));
+      await settle(staging.mapAsync(0x01), this.software);
       return staging.getMappedRange().slice(0);
     } finally {
       staging.destroy();

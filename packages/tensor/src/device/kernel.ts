@@ -31,6 +31,8 @@ export interface Kernel {
   readonly bindings: Readonly<Record<string, 'read' | 'write'>>;
   /** Scalars passed as data, read in WGSL as `p.<name>`. At most 60. */
   readonly params?: Readonly<Record<string, ParamType>>;
+  /** WGSL directives (`enable …;`) that the generated header does not write of its own accord. */
+  readonly directives?: readonly string[];
   /** Bindings declared as arrays of 2- or 4-vectors. */
   readonly vectors?: (variant: KernelVariant) => Readonly<Record<string, 2 | 4>>;
   /** Invocations a workgroup; the device's default (one row of lanes) otherwise. */
@@ -76,6 +78,7 @@ ${body}
 export function assembleSource(kernel: Kernel, variant: KernelVariant, present: readonly string[]): string {
   const lines: string[] = [];
   if (present.some((name) => variant.dtype(name) === 'float16')) lines.push('enable f16;');
+  lines.push(...(kernel.directives ?? []));
   const body = kernel.source(variant);
   if (variant.subgroups && /\bsubgroup[A-Z]/.test(body)) lines.push('enable subgroups;');
   lines.push(`const WORKGROUP: u32 = ${variant.workgroup}u;`);

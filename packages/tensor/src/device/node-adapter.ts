@@ -1,3 +1,4 @@
+import { dawn, nodeOs } from '../node-modules.js';
 import type { AdapterChoice } from './open.js';
 import { installSwiftShader } from './swiftshader.js';
 
@@ -15,7 +16,7 @@ function pinned(): Pinned {
 async function instance(key: string, robust: boolean): Promise<GPU> {
   const known = pinned().get(key);
   if (known) return known;
-  const { create, globals } = await import('webgpu');
+  const { create, globals } = await dawn();
   Object.assign(globalThis, globals);
   const gpu = create([
     `enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia${robust ? '' : ',disable_robustness'}`,
@@ -35,11 +36,11 @@ export async function nodeAdapter(
     const gpu = await instance(`system,${robust}`, robust);
     const adapter = await gpu.requestAdapter({ powerPreference: 'high-performance' });
     if (adapter && fits(choice, isSoftware(adapter.info))) return adapter;
-    if (choice === 'hardware') return undefined;
-    const fallback = adapter ? undefined : await gpu.requestAdapter({ forceFallbackAdapter: true });
-    if (fallback) return fallback;
+    // A GPU was found where a software driver is asked for, or nothing at all.
+    const fallback = choice === 'hardware' ? undefined : await gpu.requestAdapter({ forceFallbackAdapter: true });
+    if (fallback && fits(choice, isSoftware(fallback.info))) return fallback;
   }
-  if (!(await installSwiftShader())) return undefined;
+  if (choice === 'hardware' || !(await installSwiftShader())) return undefined;
   const gpu = await instance(`swiftshader,${robust}`, robust);
   return (await gpu.requestAdapter()) ?? undefined;
 }
@@ -50,7 +51,7 @@ export async function nodeAdapter(
  */
 async function hasSystemDriver(): Promise<boolean> {
   if (process.platform !== 'linux') return true;
-  const { constants } = await import('node:os');
+  const { constants } = await nodeOs();
   try {
     // RTLD_NODELETE: Dawn needs it right after.
     process.dlopen({ exports: {} }, 'libvulkan.so.1', constants.dlopen.RTLD_NOW | 0x1000);

@@ -1,5 +1,5 @@
 import { ZebraError } from '../errors.js';
-import { Device, type DeviceInfo, type DeviceOptions } from './device.js';
+import { Device, type DeviceInfo, type DeviceOptions, type MatrixShape } from './device.js';
 
 /** Which adapter to open. */
 export type AdapterChoice = 'auto' | 'hardware' | 'software' | 'swiftshader';
@@ -30,12 +30,7 @@ export async function openDevice(options: OpenDeviceOptions = {}): Promise<Devic
       'device',
       `openDevice: no ${describeChoice(options.adapter)} WebGPU adapter was found. ${WAYS_OUT}`,
     );
-  const wanted = [
-    'shader-f16',
-    'subgroups',
-    'timestamp-query',
-    'chromium-experimental-subgroup-matrix',
-  ] as GPUFeatureName[];
+  const wanted = ['shader-f16', 'subgroups', 'timestamp-query', SUBGROUP_MATRIX] as GPUFeatureName[];
   const requiredFeatures = wanted.filter((feature) => adapter.features.has(feature));
   const requiredLimits: Record<string, number> = {};
   for (const name of RAISED_LIMITS) {
@@ -47,6 +42,8 @@ export async function openDevice(options: OpenDeviceOptions = {}): Promise<Devic
   });
   return new Device(gpu, describe(adapter, gpu), options);
 }
+
+const SUBGROUP_MATRIX = 'chromium-experimental-subgroup-matrix' as GPUFeatureName;
 
 const RAISED_LIMITS = [
   'maxBufferSize',
@@ -69,6 +66,22 @@ function isSoftware(info: GPUAdapterInfo): boolean {
   );
 }
 
+/** The experimental part of an adapter's description, which the types of WebGPU do not have yet. */
+interface MatrixConfiguration {
+  readonly componentType: string;
+  readonly resultComponentType: string;
+  readonly M: number;
+  readonly N: number;
+  readonly K: number;
+}
+
+function matrixShapes(info: GPUAdapterInfo): MatrixShape[] {
+  const { subgroupMatrixConfigs } = info as { subgroupMatrixConfigs?: Iterable<MatrixConfiguration> };
+  return [...(subgroupMatrixConfigs ?? [])]
+    .filter(({ componentType, resultComponentType }) => componentType === 'f16' && resultComponentType === 'f32')
+    .map(({ M, N, K }) => ({ m: M, n: N, k: K }));
+}
+
 function describe(adapter: GPUAdapter, gpu: GPUDevice): DeviceInfo {
   const info = adapter.info;
   return {
@@ -79,6 +92,8 @@ function describe(adapter: GPUAdapter, gpu: GPUDevice): DeviceInfo {
     float16: gpu.features.has('shader-f16'),
     subgroups: gpu.features.has('subgroups'),
     subgroupSize: info.subgroupMinSize === info.subgroupMaxSize ? (info.subgroupMinSize ?? 0) : 0,
+    subgroupMatrix: gpu.features.has(SUBGROUP_MATRIX) ? matrixShapes(info) : [],
+    workgroupMemory: gpu.limits.maxComputeWorkgroupStorageSize,
     timestamps: gpu.features.has('timestamp-query'),
   };
 }

@@ -3,10 +3,10 @@ const NAP_MS = 1;
 /**
  * Waits for a GPU promise without burning a core. Dawn's Node binding polls on every turn of the event loop, which on
  * a software adapter takes a core from the very work that is waited for (measured: 1.6 times slower on two cores). So
- * in Node each turn naps for a millisecond while the promise is pending.
+ * with `nap`, in Node, each turn sleeps for a millisecond while the promise is pending.
  */
-export async function settle<T>(promise: Promise<T>): Promise<T> {
-  if (typeof setImmediate !== 'function' || typeof SharedArrayBuffer === 'undefined') return promise;
+export async function settle<T>(promise: Promise<T>, nap: boolean): Promise<T> {
+  if (!nap || typeof process === 'undefined' || !process.versions?.node) return promise;
   let pending = true;
   const done = () => {
     pending = false;

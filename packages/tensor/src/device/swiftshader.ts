@@ -1,4 +1,5 @@
 import { ZebraError } from '../errors.js';
+import { nodeFsSync, nodeModule, nodeOs, nodePath, nodeUrl, nodeZlib } from '../node-modules.js';
 
 const FILES = ['libvk_swiftshader.so', 'libvulkan.so.1', 'vk_swiftshader_icd.json'];
 
@@ -13,26 +14,31 @@ export async function installSwiftShader(): Promise<boolean> {
   if (process.platform !== 'linux' || process.arch !== 'x64') return false;
   const archive = await findArchive();
   if (!archive) return false;
-  const { join } = await import('node:path');
+  const { join } = await nodePath();
   const folder = await unpack(archive);
   const icd = join(folder, 'vk_swiftshader_icd.json');
   process.env['VK_DRIVER_FILES'] = icd;
   process.env['VK_ICD_FILENAMES'] = icd;
-  const { constants } = await import('node:os');
+  const { constants } = await nodeOs();
   try {
     // RTLD_DEEPBIND stays off; 0x1000 is RTLD_NODELETE. dlopen of a plain library throws after mapping it: that is enough.
     process.dlopen({ exports: {} }, join(folder, 'libvulkan.so.1'), constants.dlopen.RTLD_NOW | 0x1000);
-  } catch {
+  } catch (error) {
     // "Module did not self-register": the library is mapped, and Dawn's dlopen by name finds it.
+    if (!/self-register/i.test((error as Error).message)) {
+      throw new ZebraError('device', `SwiftShader's Vulkan loader could not be mapped: ${(error as Error).message}`, {
+        cause: error,
+      });
+    }
   }
   return true;
 }
 
 async function findArchive(): Promise<string | undefined> {
-  const { createRequire } = await import('node:module');
-  const { existsSync } = await import('node:fs');
-  const { dirname, join } = await import('node:path');
-  const { pathToFileURL } = await import('node:url');
+  const { createRequire } = await nodeModule();
+  const { existsSync } = await nodeFsSync();
+  const { dirname, join } = await nodePath();
+  const { pathToFileURL } = await nodeUrl();
   // The library's own place first, then the project that runs it.
   for (const base of [import.meta.url, pathToFileURL(join(process.cwd(), 'package.json')).href]) {
     try {
@@ -46,38 +52,45 @@ async function findArchive(): Promise<string | undefined> {
   return undefined;
 }
 
-/** Unpacks the archive once into the user's cache folder; concurrent processes may race, so files appear by rename. */
+/**
+ * Unpacks the archive into the user's cache folder, once; concurrent processes may race, so files appear by rename.
+ * Where no such folder can be written, into a fresh private folder: native code is loaded from it, so a shared one with
+ * a name that others can guess will not do.
+ */
 async function unpack(archive: string): Promise<string> {
-  const fs = await import('node:fs');
-  const { join } = await import('node:path');
-  const { homedir, tmpdir } = await import('node:os');
-  const { brotliDecompressSync } = await import('node:zlib');
-  const size = fs.statSync(archive).size;
-  const roots = [process.env['XDG_CACHE_HOME'], join(homedir(), '.cache'), tmpdir()].filter((root): root is string =>
-    Boolean(root),
-  );
-  for (const root of roots) {
-    const folder = join(root, 'zebra', `swiftshader-${size}`);
-    if (FILES.every((name) => fs.existsSync(join(folder, name)))) return folder;
+  const fs = await nodeFsSync();
+  const { join } = await nodePath();
+  const { homedir, tmpdir } = await nodeOs();
+  const name = `swiftshader-${fs.statSync(archive).size}`;
+  for (const root of [process.env['XDG_CACHE_HOME'], join(homedir(), '.cache')]) {
+    if (!root) continue;
+    const folder = join(root, 'zebra', name);
+    if (FILES.every((file) => fs.existsSync(join(folder, file)))) return folder;
     try {
       fs.mkdirSync(folder, { recursive: true });
-      const tar = brotliDecompressSync(fs.readFileSync(archive));
-      for (const { name, data } of tarEntries(tar)) {
-        if (!FILES.includes(name)) continue;
-        const temporary = join(folder, `.${name}.${process.pid}`);
-        fs.writeFileSync(temporary, data);
-        fs.renameSync(temporary, join(folder, name));
-      }
+      await extract(archive, folder);
       return folder;
-    } catch (error) {
-      if (root === roots[roots.length - 1]) {
-        throw new ZebraError('io', `SwiftShader could not be unpacked to ${folder}: ${(error as Error).message}`, {
-          cause: error,
-        });
-      }
+    } catch {
+      // A read-only home, say: the next place may do.
     }
   }
-  throw new ZebraError('io', 'SwiftShader could not be unpacked: no cache folder is known');
+  const folder = fs.mkdtempSync(join(tmpdir(), `zebra-${name}-`));
+  await extract(archive, folder).catch((error: Error) => {
+    throw new ZebraError('io', `SwiftShader could not be unpacked to ${folder}: ${error.message}`, { cause: error });
+  });
+  return folder;
+}
+
+async function extract(archive: string, folder: string): Promise<void> {
+  const fs = await nodeFsSync();
+  const { join } = await nodePath();
+  const { brotliDecompressSync } = await nodeZlib();
+  for (const { name, data } of tarEntries(brotliDecompressSync(fs.readFileSync(archive)))) {
+    if (!FILES.includes(name)) continue;
+    const temporary = join(folder, `.${name}.${process.pid}`);
+    fs.writeFileSync(temporary, data);
+    fs.renameSync(temporary, join(folder, name));
+  }
 }
 
 function* tarEntries(tar: Uint8Array): Generator<{ name: string; data: Uint8Array }> {

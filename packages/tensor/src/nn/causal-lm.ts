@@ -24,7 +24,7 @@ export interface CacheContext {
   readonly length: Tensor;
   /** int32 [1]: tokens in the cache after this pass. */
   readonly keyLength: Tensor;
-  /** int32 [B, capacity]: segments of all cached tokens, those of this pass included; undefined without segments. */
+  /** int32 [B, capacity]: segments of all cached tokens, those of this pass included; meaningful where the pass has segments. */
   readonly keySegments?: Tensor;
   /** The cache was empty before this pass, so that a layer may work from this pass's tokens alone. */
   readonly fresh: boolean;

@@ -73,10 +73,10 @@ export class SequenceCache implements Cache {
     }
     this.segmented ||= segments !== undefined;
     const fresh = this.hostLength === 0;
+    this.spoiled = true;
     advance(this.after, count);
     if (segments) scope(() => cacheWrite(this.segments, reshape(segments, [this.batch, count, 1]), this.before));
     const keySegments = scope(() => reshape(this.segments, [this.batch, this.capacity]));
-    this.spoiled = true;
     const result = f({ length: this.before, keyLength: this.after, keySegments, fresh }, this.states);
     this.spoiled = false;
     advance(this.before, count);

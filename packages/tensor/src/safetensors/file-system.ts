@@ -1,4 +1,4 @@
-import { nodeFs } from './node-modules.js';
+import { nodeFs } from '../node-modules.js';
 
 /** A file being written. */
 export interface WriterHandle {

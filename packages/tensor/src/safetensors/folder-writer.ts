@@ -1,8 +1,8 @@
+import { nodePath } from '../node-modules.js';
 import { fromSystemError, SafetensorsError } from './errors.js';
 import { nodeFileSystem, type WriterFileSystem } from './file-system.js';
 import { indexFileName, readIndexText, singleFileName } from './folder.js';
 import { compareCodePoints, planLayout } from './layout.js';
-import { nodePath } from './node-modules.js';
 import { PendingFile, sweepTemporaryFiles } from './pending-file.js';
 import { parseShardIndex } from './shard-index.js';
 import { checkTensors, type SizedTensor, type TensorInput } from './tensor-input.js';

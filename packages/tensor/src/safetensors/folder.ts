@@ -1,6 +1,6 @@
+import { nodeFs, nodePath } from '../node-modules.js';
 import { fromSystemError, SafetensorsError, show } from './errors.js';
 import { nodeFileSource } from './node-file.js';
-import { nodeFs, nodePath } from './node-modules.js';
 import { SafetensorsFile, type TensorReader } from './reader.js';
 import { parseShardIndex } from './shard-index.js';
 import { ShardedSafetensors } from './sharded.js';

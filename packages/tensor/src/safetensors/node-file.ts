@@ -1,5 +1,5 @@
+import { nodeFs } from '../node-modules.js';
 import { fromSystemError, SafetensorsError } from './errors.js';
-import { nodeFs } from './node-modules.js';
 import type { ByteSource } from './source.js';
 
 /** A file of the local disk, held open. */

@@ -1,7 +1,7 @@
+import { nodeUrl } from '../node-modules.js';
 import { SafetensorsError } from './errors.js';
 import type { ParseHeaderOptions } from './format.js';
 import { nodeFileSource } from './node-file.js';
-import { nodeUrl } from './node-modules.js';
 import { SafetensorsFile } from './reader.js';
 import { type ByteSource, blobSource, memorySource } from './source.js';
 

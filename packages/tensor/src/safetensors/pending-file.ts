@@ -1,6 +1,6 @@
+import { nodePath } from '../node-modules.js';
 import { fromSystemError } from './errors.js';
 import type { WriterFileSystem, WriterHandle } from './file-system.js';
-import { nodePath } from './node-modules.js';
 
 /** Temporary names that this process is writing now. */
 const active = new Set<string>();
@@ -125,7 +125,7 @@ export async function sweepTemporaryFiles(
 }
 
 function isRunning(pid: number): boolean {
-  // Under our own number, and not active: a process of an earlier life of this container.
+  // Under our own number, and not active: a process of an earlier start of this machine.
   if (pid === process.pid) return false;
   try {
     process.kill(pid, 0);

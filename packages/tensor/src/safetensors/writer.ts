@@ -1,7 +1,7 @@
+import { nodePath } from '../node-modules.js';
 import { fromSystemError, SafetensorsError } from './errors.js';
 import { nodeFileSystem, type WriterFileSystem } from './file-system.js';
 import { type Layout, type LayoutOptions, planLayout } from './layout.js';
-import { nodePath } from './node-modules.js';
 import { PendingFile, sweepTemporaryFiles } from './pending-file.js';
 import { checkTensors, type TensorInput, tensorChunks } from './tensor-input.js';
 

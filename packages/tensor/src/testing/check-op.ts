@@ -52,6 +52,8 @@ export async function checkOp<A>(device: Device, op: Op<A>, testCase: OpCase<A>,
   });
   const outputs = scope(() => op.apply(inputs, testCase.attributes));
   await compareAll(label, 'output', outputs, expected, tolerance.forward);
+  if (op.backward && !op.reference.backward)
+    throw new Error(`${label}: the operation has a gradient, its reference none`);
   if (op.backward && op.reference.backward) {
     // Later outputs exist for the gradient alone, so no gradient comes back through them.
     const upstream = expected.map((host, index) => (index === 0 ? normalValues(host.shape, random) : undefined));

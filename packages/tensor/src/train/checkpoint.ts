@@ -1,9 +1,9 @@
 import { sameShape, showShape } from '../core/shape.js';
 import type { Tensor } from '../core/tensor.js';
 import { ZebraError } from '../errors.js';
+import { nodeFs, nodePath } from '../node-modules.js';
 import type { AdamW } from '../optim/index.js';
 import { SafetensorsError } from '../safetensors/errors.js';
-import { nodeFs, nodePath } from '../safetensors/node-modules.js';
 import { openSafetensors } from '../safetensors/open.js';
 import type { SafetensorsFile } from '../safetensors/reader.js';
 import type { TensorInput } from '../safetensors/tensor-input.js';

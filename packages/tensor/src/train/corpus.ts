@@ -16,7 +16,11 @@ export interface CorpusFacts {
  *
  * @throws ZebraError `data` for an empty corpus, an empty document, an id that is no id, or no document of two tokens
  */
-export function inspectCorpus(operation: string, documents: readonly TokenDocument[]): CorpusFacts {
+export function inspectCorpus(
+  operation: string,
+  documents: readonly TokenDocument[],
+  vocabularySize = 2 ** 31,
+): CorpusFacts {
   if (documents.length === 0) throw new ZebraError('data', `${operation}: the corpus has no documents`);
   let tokens = 0;
   let longest = 0;
@@ -29,10 +33,10 @@ export function inspectCorpus(operation: string, documents: readonly TokenDocume
     }
     for (let i = 0; i < length; i++) {
       const id = document[i]!;
-      if (!(id >= 0 && id <= 0x7fffffff && Number.isInteger(id))) {
+      if (!(id >= 0 && id < vocabularySize && Number.isInteger(id))) {
         throw new ZebraError(
           'data',
-          `${operation}: document ${index} has ${id} at position ${i}; token ids are integers from 0 to 2^31 − 1`,
+          `${operation}: document ${index} has ${id} at position ${i}; token ids are integers from 0 to ${vocabularySize - 1}. Were they made with this model's tokenizer?`,
         );
       }
       a = Math.imul(a ^ id, 0x01000193);

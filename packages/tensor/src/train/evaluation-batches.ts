@@ -8,6 +8,8 @@ export interface EvaluationOptions {
   readonly batchSize: number;
   /** Tokens of a row, T. */
   readonly length: number;
+  /** Size of the model's vocabulary: an id outside it is an error then. Default: ids are not held to one. */
+  readonly vocabularySize?: number;
 }
 
 /** A corpus in batches, gone through once. */
@@ -28,11 +30,11 @@ export interface EvaluationBatches extends Iterable<PackedBatch> {
  */
 export function evaluationBatches(
   documents: readonly TokenDocument[],
-  { batchSize, length }: EvaluationOptions,
+  { batchSize, length, vocabularySize }: EvaluationOptions,
 ): EvaluationBatches {
   assertCount('evaluationBatches', 'batchSize', batchSize);
   assertCount('evaluationBatches', 'length', length);
-  const { tokens } = inspectCorpus('evaluationBatches', documents);
+  const { tokens } = inspectCorpus('evaluationBatches', documents, vocabularySize);
   const count = Math.ceil(tokens / (batchSize * length));
   const spec: TensorSpec = { shape: [batchSize, length], dtype: 'int32' };
   return {

@@ -1,5 +1,5 @@
 import { ZebraError } from '../errors.js';
-import { nodeFs, nodePath } from '../safetensors/node-modules.js';
+import { nodeFs, nodePath } from '../node-modules.js';
 
 /** An open metrics file. */
 export interface MetricsFile extends AsyncDisposable {

@@ -23,9 +23,11 @@ export interface PackOptions {
   /**
    * `reset`: documents in one row do not see each other: positions restart at 0, `segments` number the documents of the
    * row from 0, and the last token of a document predicts nothing. `run-on`: a row is one stretch of text: positions
-   * 0…T−1, segments 0, and the last token of a document predicts the first of the next.
+   * 0…T−1, segments 0, and the last token of a document predicts the first of the next. Default `reset`.
    */
-  readonly boundaries: Boundaries;
+  readonly boundaries?: Boundaries;
+  /** Size of the model's vocabulary: an id outside it is an error then. Default: ids are not held to one. */
+  readonly vocabularySize?: number;
   /** A new order of the documents in every epoch. Default true; false keeps the order given. */
   readonly shuffle?: boolean;
   /** Target where nothing is predicted. Default −100. */
@@ -53,7 +55,7 @@ export interface PackedSource extends BatchSource {
  * @throws ZebraError `data` for an empty corpus or document, or an impossible id; `argument` for impossible options
  */
 export function packDocuments(documents: readonly TokenDocument[], options: PackOptions): PackedSource {
-  const { batchSize, length, seed, boundaries, shuffle = true, ignoreIndex = IGNORED_TARGET } = options;
+  const { batchSize, length, seed, boundaries = 'reset', shuffle = true, ignoreIndex = IGNORED_TARGET } = options;
   assertCount('packDocuments', 'batchSize', batchSize);
   assertCount('packDocuments', 'length', length);
   if (!Number.isSafeInteger(seed)) {
@@ -65,7 +67,7 @@ export function packDocuments(documents: readonly TokenDocument[], options: Pack
       `packDocuments: boundaries must be 'reset' or 'run-on', got ${String(boundaries)}`,
     );
   }
-  const { tokens, fingerprint } = inspectCorpus('packDocuments', documents);
+  const { tokens, fingerprint } = inspectCorpus('packDocuments', documents, options.vocabularySize);
   const cursor = new EndlessCursor(documents, shuffle ? seed : undefined);
   const spec: TensorSpec = { shape: [batchSize, length], dtype: 'int32' };
   const identity = { corpus: fingerprint, batchSize, length, seed, boundaries, shuffle, ignoreIndex };

@@ -1,5 +1,7 @@
-import type { DeviceInfo } from '../../device/device.js';
+import type { DType } from '../../core/dtype.js';
+import type { DeviceInfo, MatrixShape } from '../../device/device.js';
 import type { Kernel } from '../../device/kernel.js';
+import { HALVES, type MatrixConstants, type MatrixTile, matrixMatmul, matrixMemory } from './matrix.wgsl.js';
 import { matvecMatmul, matvecTile } from './matvec.wgsl.js';
 import { REGISTER_TILE, registerMatmul } from './register.wgsl.js';
 import { subgroupMatmul, subgroupTile } from './subgroup.wgsl.js';
@@ -12,22 +14,44 @@ export interface MatmulSituation {
   readonly k: number;
   /** Matrices in the output. */
   readonly batch: number;
-  /** Neighbours in b's memory lie along k, not along n. */
-  readonly bAlongK: boolean;
-  /** Both operands can be read as 4-vectors along k. */
-  readonly vectors: boolean;
+  /** For each operand also whether its neighbours in memory lie along k, not along m or n. */
+  readonly a: MemorySituation & { readonly alongK: boolean };
+  readonly b: MemorySituation & { readonly alongK: boolean };
+  /** The output, and whether its neighbours lie along n, not along m. */
+  readonly c: MemorySituation & { readonly alongN: boolean };
+}
+
+/** How a matrix of the product lies in memory. */
+interface MemorySituation {
+  readonly dtype: DType;
+  /** Of 1, 2, 4 and 8 elements the longest vector that it can be read or written in: lines, matrices and start fit it. */
+  readonly aligned: number;
 }
 
 /** A kernel, its compile-time constants, and how the output is cut for it. */
 export interface KernelChoice {
   readonly kernel: Kernel;
   readonly constants: Readonly<Record<string, number | boolean>>;
+  /** How operands and output are bound, where not as elements of their dtype. */
+  readonly bound?: Readonly<Partial<Record<'a' | 'b' | 'c', VectorBinding>>>;
   /** Rows and columns of one tile of the output. */
   readonly tile: readonly [number, number];
   /** Tiles in one workgroup. */
   readonly tilesOfGroup: number;
   /** Workgroups that fill the adapter: with fewer, the sum over k is cut into pieces. */
   readonly fullGroups: number;
+  /** Pieces of the sum over k are multiples of this. Default 16. */
+  readonly step?: number;
+  /** Elements along k that the kernel counts as one. Default 1. */
+  readonly kUnit?: number;
+}
+
+/** A binding as vectors. */
+export interface VectorBinding {
+  /** Elements of the tensor in one vector: starts and strides count vectors. */
+  readonly elements: number;
+  /** What the kernel sees instead of the tensor's dtype. */
+  readonly dtype?: DType;
 }
 
 /** Most rows that count as few: the product is then bound by reading b. */
@@ -40,7 +64,7 @@ const SUBGROUP_SIZES = [4, 8];
 const SUBGROUP_ROWS = 16;
 
 /** Workgroups of each kind that fill an adapter. The matvec kernel waits for memory: many must be under way. */
-const FULL = { software: 8, tiled: 256, matvec: 2048 };
+const FULL = { software: 8, tiled: 256, matvec: 2048, matrix: 256 };
 
 /** A piece of the sum over k is at least this long. */
 const SHORTEST_PIECE = 256;
@@ -71,17 +95,79 @@ export function chooseKernel(info: DeviceInfo, situation: MatmulSituation): Kern
   }
   if (m <= FEW_ROWS) {
     const rows = fewRows(m);
-    const constants = { rows, alongK: situation.bAlongK, vector: situation.vectors };
+    const { a, b } = situation;
+    const vector = a.alongK && b.alongK && a.aligned >= 4 && b.aligned >= 4;
     return {
       kernel: matvecMatmul,
-      constants,
-      tile: matvecTile(rows, situation.bAlongK),
+      constants: { rows, alongK: b.alongK, vector },
+      ...(vector && { bound: { a: { elements: 4 }, b: { elements: 4 } }, kUnit: 4 }),
+      tile: matvecTile(rows, b.alongK),
       tilesOfGroup: 1,
       fullGroups: FULL.matvec,
     };
   }
+  const matrix = matrixChoice(info, situation);
+  if (matrix) return matrix;
   const tile = batch * Math.ceil(m / 128) * Math.ceil(n / 128) >= FULL.tiled / 2 ? 128 : 64;
   return { kernel: tiledMatmul, constants: { tile }, tile: [tile, tile], tilesOfGroup: 1, fullGroups: FULL.tiled };
+}
+
+/** Subgroup sizes by which the tiles are dealt out evenly. Only 32 has been run. */
+const MATRIX_LANES = [8, 16, 32, 64];
+
+/** Shortest side of a product for the matrix units: below it most of a tile is padding. */
+const SHORTEST_SIDE = 32;
+
+/** How a workgroup cuts an output for the matrix units: the best of a dozen on an H100 (docs/log.md). */
+const LARGE_MATRIX_TILE: MatrixTile = { rows: 128, columns: 128, step: 32, subgroupRows: 64, subgroupColumns: 64 };
+
+/** For outputs of few tiles, where small tiles keep more of the adapter busy, and for little workgroup memory. */
+const SMALL_MATRIX_TILE: MatrixTile = { rows: 64, columns: 64, step: 32, subgroupRows: 32, subgroupColumns: 32 };
+
+/** The kernel for matrix units, where the adapter has them and the product suits them. */
+function matrixChoice(info: DeviceInfo, { m, n, k, batch, a, b, c }: MatmulSituation): KernelChoice | undefined {
+  const shape = matrixShape(info.subgroupMatrix);
+  const lanes = info.subgroupSize;
+  if (!shape || !info.float16 || !MATRIX_LANES.includes(lanes)) return undefined;
+  if (a.dtype !== 'float16' || b.dtype !== 'float16' || !c.alongN) return undefined;
+  if (Math.min(m, n, k) < SHORTEST_SIDE) return undefined;
+  const tiles = batch * Math.ceil(m / 128) * Math.ceil(n / 128);
+  for (const tile of tiles >= FULL.matrix / 8 ? [LARGE_MATRIX_TILE, SMALL_MATRIX_TILE] : [SMALL_MATRIX_TILE]) {
+    const constants: MatrixConstants = {
+      ...tile,
+      matrixM: shape.m,
+      matrixN: shape.n,
+      matrixK: shape.k,
+      lanes,
+      aAlongK: a.alongK,
+      bAlongK: b.alongK,
+      aVectors: a.aligned >= HALVES,
+      bVectors: b.aligned >= HALVES,
+      cVectors: c.aligned >= 4,
+    };
+    if (matrixMemory(constants) > info.workgroupMemory) continue;
+    const halves = { elements: HALVES, dtype: 'uint32' } as const;
+    return {
+      kernel: matrixMatmul,
+      constants: { ...constants },
+      bound: {
+        ...(constants.aVectors && { a: halves }),
+        ...(constants.bVectors && { b: halves }),
+        ...(constants.cVectors && { c: { elements: 4 } }),
+      },
+      tile: [tile.rows, tile.columns],
+      tilesOfGroup: 1,
+      fullGroups: FULL.matrix,
+      step: tile.step,
+    };
+  }
+  return undefined;
+}
+
+/** The configuration to use of those there are: 16 × 16 × 16, or another that divides the tiles evenly. */
+function matrixShape(shapes: readonly MatrixShape[]): MatrixShape | undefined {
+  const fits = shapes.filter(({ m, n, k }) => [m, n, k].every((size) => size === 8 || size === 16));
+  return fits.sort((one, other) => other.m * other.n * other.k - one.m * one.n * one.k)[0];
 }
 
 /** Rows of a tile for few rows: not every number of them, since each is a pipeline to compile. */
@@ -90,7 +176,7 @@ function fewRows(m: number): number {
 }
 
 /** How long the pieces are that the sum over k is cut into, so that few and small outputs still fill the adapter. */
-export function chooseChunk(k: number, groups: number, { fullGroups }: KernelChoice): number {
+export function chooseChunk(k: number, groups: number, { fullGroups, step = 16 }: KernelChoice): number {
   const pieces = Math.max(1, Math.min(Math.ceil(fullGroups / groups), Math.floor(k / SHORTEST_PIECE)));
-  return pieces === 1 ? k : Math.ceil(k / pieces / 16) * 16;
+  return pieces === 1 ? k : Math.ceil(k / pieces / step) * step;
 }

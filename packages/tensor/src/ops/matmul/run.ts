@@ -1,8 +1,8 @@
 import { allocateTensor } from '../../core/define-op.js';
-import { BYTES } from '../../core/dtype.js';
+import { BYTES, type DType } from '../../core/dtype.js';
 import type { Tensor } from '../../core/tensor.js';
 import type { BoundRange } from '../../device/device.js';
-import { chooseChunk, chooseKernel, FEW_ROWS, type MatmulSituation } from './choose.js';
+import { chooseChunk, chooseKernel, FEW_ROWS, type VectorBinding } from './choose.js';
 import { matmulGeometry } from './geometry.js';
 import { splitSum } from './split-sum.wgsl.js';
 
@@ -111,38 +111,36 @@ function launchRows(product: Product, { accumulate = false, alpha = 1 }: WriteOp
   const { m, n, k, batch, a, b, c } = product;
   const { device } = c.tensor;
   const [boundA, boundB, boundC] = [bind(a), bind(b), bind(c)];
-  const bAlongK = b.rows === 1;
-  const fours = [k, a.rows, a.batch, b.columns, b.batch, boundA.start, boundB.start];
-  const vectors = a.columns === 1 && bAlongK && fours.every((count) => count % 4 === 0);
-  const situation: MatmulSituation = { m, n, k, batch, bAlongK, vectors };
-  const choice = chooseKernel(device.info, situation);
-  const { kernel, constants, tile, tilesOfGroup } = choice;
+  const choice = chooseKernel(device.info, {
+    m,
+    n,
+    k,
+    batch,
+    a: { ...situate(a, boundA, [m, k]), alongK: a.columns === 1 },
+    b: { ...situate(b, boundB, [k, n]), alongK: b.rows === 1 },
+    c: { ...situate(c, boundC, [m, n]), alongN: c.columns === 1 },
+  });
+  const { kernel, constants, tile, tilesOfGroup, bound = {}, kUnit = 1 } = choice;
   const tiles = batch * Math.ceil(m / tile[0]) * Math.ceil(n / tile[1]);
   const chunk = chooseChunk(k, Math.ceil(tiles / tilesOfGroup), choice);
   const splits = Math.ceil(k / chunk);
-  const width = constants['vector'] === true ? 4 : 1;
   const partial = splits > 1 ? allocateTensor(device, { shape: [batch, splits, m, n], dtype: 'float32' }) : undefined;
   device.dispatch(kernel, {
-    bindings: { a: boundA.range, b: boundB.range, c: partial ? partial.range() : boundC.range },
+    bindings: {
+      a: seenAs(boundA.range, bound.a),
+      b: seenAs(boundB.range, bound.b),
+      c: seenAs(partial ? partial.range() : boundC.range, bound.c),
+    },
     params: {
       m,
       n,
-      k: k / width,
+      k: k / kUnit,
       splits,
-      chunk: chunk / width,
+      chunk: chunk / kUnit,
       tiles: tiles * splits,
-      a_start: boundA.start / width,
-      a_batch: a.batch / width,
-      a_m: a.rows / width,
-      a_k: a.columns,
-      b_start: boundB.start / width,
-      b_batch: b.batch / width,
-      b_k: b.rows,
-      b_n: b.columns / width,
-      c_start: partial ? 0 : boundC.start,
-      c_batch: m * n,
-      c_m: c.rows,
-      c_n: c.columns,
+      ...strides('a', ['m', 'k'], a, boundA.start, bound.a),
+      ...strides('b', ['k', 'n'], b, boundB.start, bound.b),
+      ...strides('c', ['m', 'n'], { ...c, batch: m * n }, partial ? 0 : boundC.start, bound.c),
       alpha: partial ? 1 : alpha,
     },
     constants: { ...constants, accumulate: accumulate && !partial },
@@ -180,4 +178,38 @@ function bind({ tensor, skip }: Matrices): Bound {
   const before = whole.offset % ALIGNMENT;
   const range = { ...whole, offset: whole.offset - before, size: whole.size + before };
   return { range: { ...range, size: Math.ceil(range.size / 4) * 4 }, start: before / BYTES[tensor.dtype] + skip };
+}
+
+/** dtype of matrices, and the longest vector that fits their lines, their strides and their start. */
+function situate(
+  { tensor, batch, rows, columns }: Matrices,
+  { start }: Bound,
+  [down, across]: readonly [number, number],
+): { readonly dtype: DType; readonly aligned: number } {
+  const lengths = [columns === 1 ? across : down, columns === 1 ? rows : columns, batch, start];
+  const aligned = [8, 4, 2].find((count) => lengths.every((length) => length % count === 0)) ?? 1;
+  return { dtype: tensor.dtype, aligned };
+}
+
+/** A range as vectors of another dtype. */
+function seenAs(range: BoundRange, binding: VectorBinding | undefined): BoundRange {
+  return binding?.dtype ? { ...range, dtype: binding.dtype } : range;
+}
+
+/** Parameters of one matrix of the product, counted in the units of its binding. */
+function strides(
+  name: 'a' | 'b' | 'c',
+  [down, across]: readonly [string, string],
+  { batch, rows, columns }: Pick<Matrices, 'batch' | 'rows' | 'columns'>,
+  start: number,
+  { elements }: VectorBinding = { elements: 1 },
+): Record<string, number> {
+  // Along a line neighbours stay neighbours; everything else is a multiple of the vector.
+  const count = (stride: number): number => (stride === 1 ? 1 : stride / elements);
+  return {
+    [`${name}_start`]: start / elements,
+    [`${name}_batch`]: batch / elements,
+    [`${name}_${down}`]: count(rows),
+    [`${name}_${across}`]: count(columns),
+  };
 }

@@ -1,0 +1,190 @@
+import { describe, expect, it } from 'vitest';
+import { create, globals } from 'webgpu';
+import type { DType } from '../../core/dtype.js';
+import type { DeviceInfo } from '../../device/device.js';
+import { assembleSource, type KernelVariant } from '../../device/kernel.js';
+import { testDevice } from '../../testing/index.js';
+import { chooseChunk, chooseKernel, type KernelChoice, type MatmulSituation } from './choose.js';
+import { type MatrixConstants, matrixMatmul, matrixMemory, matrixSubgroups } from './matrix.wgsl.js';
+
+// No software adapter has matrix units, so the kernel runs on GPUs only (docs/results). What can be held here: which
+// products it is chosen for, that every variant is valid WGSL, and that no load leaves workgroup memory.
+
+const present = await testDevice('hardware');
+const SQUARE = { m: 16, n: 16, k: 16 };
+
+function gpu(changes: Partial<DeviceInfo> = {}): DeviceInfo {
+  const has = { float16: true, subgroups: true, subgroupSize: 32, subgroupMatrix: [SQUARE], workgroupMemory: 49152 };
+  return { ...present.info, software: false, ...has, ...changes };
+}
+
+function product(changes: Partial<MatmulSituation> = {}): MatmulSituation {
+  const half = { dtype: 'float16' as DType, aligned: 8 };
+  const operands = { a: { ...half, alongK: true }, b: { ...half, alongK: true }, c: { ...half, alongN: true } };
+  return { m: 2048, n: 2048, k: 2048, batch: 1, ...operands, ...changes };
+}
+
+const usesMatrices = (choice: KernelChoice): boolean => choice.kernel === matrixMatmul;
+const constantsOf = (choice: KernelChoice): MatrixConstants => choice.constants as unknown as MatrixConstants;
+
+/** Every choice over adapters' sizes, transposes and alignments. */
+function choices(subgroupSize = 32): KernelChoice[] {
+  const shapes = [SQUARE, { m: 16, n: 8, k: 16 }, { m: 16, n: 8, k: 8 }, { m: 8, n: 8, k: 8 }];
+  const bool = [false, true];
+  return shapes.flatMap((shape) =>
+    [49152, 32768, 16384].flatMap((workgroupMemory) =>
+      [128, 2048].flatMap((n) =>
+        bool.flatMap((aAlongK) =>
+          bool.flatMap((bAlongK) =>
+            [1, 8].map((aligned) => {
+              const half = { dtype: 'float16' as DType, aligned };
+              return chooseKernel(
+                gpu({ subgroupMatrix: [shape], workgroupMemory, subgroupSize }),
+                product({
+                  n,
+                  a: { ...half, alongK: aAlongK },
+                  b: { ...half, alongK: bAlongK },
+                  c: { ...half, alongN: true },
+                }),
+              );
+            }),
+          ),
+        ),
+      ),
+    ),
+  );
+}
+
+function sourceOf(choice: KernelChoice, output: DType, accumulate: boolean): string {
+  const names = ['a', 'b', 'c'] as const;
+  const variant: Omit<KernelVariant, 'workgroup'> = {
+    dtype: (name) => choice.bound?.[name as 'a']?.dtype ?? (name === 'c' ? output : 'float16'),
+    has: () => true,
+    constants: { ...choice.constants, accumulate },
+    software: false,
+    subgroups: true,
+  };
+  const workgroup = (matrixMatmul.workgroup as (v: typeof variant) => number)(variant);
+  return assembleSource(matrixMatmul, { ...variant, workgroup }, names);
+}
+
+describe('the choice of the matrix units', () => {
+  it('is made for float16 operands of a GPU that has them, whatever the output', () => {
+    expect(usesMatrices(chooseKernel(gpu(), product()))).toBe(true);
+    const wide = product({ c: { dtype: 'float32', aligned: 1, alongN: true } });
+    expect(usesMatrices(chooseKernel(gpu(), wide))).toBe(true);
+  });
+
+  it('is not made without units, a fixed subgroup, float16, or on software', () => {
+    for (const lacks of [
+      { subgroupMatrix: [] },
+      { subgroupSize: 0 },
+      { subgroupSize: 4 },
+      { subgroupSize: 128 },
+      { float16: false },
+      { software: true },
+      { subgroupMatrix: [{ m: 16, n: 16, k: 32 }] },
+      { workgroupMemory: 1024 },
+    ]) {
+      expect(usesMatrices(chooseKernel(gpu(lacks), product()))).toBe(false);
+    }
+  });
+
+  it('is not made for float32 operands, transposed outputs or narrow products', () => {
+    const wide = { dtype: 'float32' as DType, aligned: 8, alongK: true };
+    for (const other of [
+      { a: wide },
+      { b: wide },
+      { c: { dtype: 'float16' as DType, aligned: 8, alongN: false } },
+      { m: 31 },
+      { n: 31 },
+      { k: 31 },
+    ]) {
+      expect(usesMatrices(chooseKernel(gpu(), product(other)))).toBe(false);
+    }
+  });
+
+  it('prefers the largest matrix, and binds vectors only where lines and starts fit them', () => {
+    const several = gpu({ subgroupMatrix: [{ m: 16, n: 8, k: 8 }, SQUARE, { m: 16, n: 8, k: 16 }] });
+    expect(constantsOf(chooseKernel(several, product()))).toMatchObject({ matrixM: 16, matrixN: 16, matrixK: 16 });
+    const odd = { dtype: 'float16' as DType, aligned: 4 };
+    const choice = chooseKernel(gpu(), product({ a: { ...odd, alongK: true }, c: { ...odd, alongN: true } }));
+    expect(constantsOf(choice)).toMatchObject({ aVectors: false, bVectors: true, cVectors: true });
+    expect(choice.bound).toEqual({ b: { elements: 8, dtype: 'uint32' }, c: { elements: 4 } });
+  });
+
+  it('takes small tiles for outputs of few, and cuts long sums into pieces of whole steps', () => {
+    expect(chooseKernel(gpu(), product({ m: 128, n: 128 })).tile).toEqual([64, 64]);
+    const choice = chooseKernel(gpu(), product({ m: 1024, n: 512, k: 8100 }));
+    expect(choice.tile).toEqual([128, 128]);
+    const chunk = chooseChunk(8100, 32, choice);
+    expect(chunk).toBeLessThan(8100);
+    expect(chunk % constantsOf(choice).step).toBe(0);
+  });
+});
+
+describe('the WGSL for matrix units', async () => {
+  const all = choices();
+
+  it('keeps within the memory of the adapter, and cuts tiles without remainder', () => {
+    expect(all.every(usesMatrices)).toBe(true);
+    for (const choice of [8, 16, 32, 64].flatMap((lanes) => choices(lanes))) {
+      const c = constantsOf(choice);
+      const threads = c.lanes * matrixSubgroups(c);
+      expect(threads).toBeLessThanOrEqual(256);
+      for (const side of [c.rows, c.columns]) expect(((side * c.step) / 8) % threads).toBe(0);
+      // Whole lines at a time, and in eights where lines are dealt out in eights.
+      for (const width of [c.step / 8, c.rows / 8, c.columns / 8]) expect(threads % width).toBe(0);
+      expect((threads / (c.step / 8)) % 8).toBe(0);
+      expect((c.matrixM * c.subgroupColumns) % (4 * c.lanes)).toBe(0);
+    }
+  });
+
+  it('loads no matrix from outside of workgroup memory, and from lines that lie on different banks', () => {
+    for (const choice of all) {
+      const c = constantsOf(choice);
+      const vectors = matrixMemory(c) / 16;
+      const code = sourceOf(choice, 'float32', false);
+      const loads = [...code.matchAll(/subgroupMatrixLoad<(\w+), (\w+)>\(&memory, (.+), (\d+)u\)/g)];
+      expect(loads.length).toBe(c.subgroupRows / c.matrixM + c.subgroupColumns / c.matrixN);
+      const lastInStep = c.step / c.matrixK - 1;
+      for (const [, type, order, offset, pitch] of loads) {
+        expect(Number(pitch) % 2).toBe(1);
+        const [rows, columns] = type === 'Left' ? [c.matrixM, c.matrixK] : [c.matrixK, c.matrixN];
+        const [lines, length] = order === 'row_major' ? [rows, columns] : [columns, rows];
+        const corners = { sub_m: c.rows - c.subgroupRows, sub_n: c.columns - c.subgroupColumns };
+        const plain = offset!.replace(/sub_[mn]/g, (name) => `${corners[name as keyof typeof corners]}`);
+        const [, corner, operator, factor, move, rest] = /^(\d+) ([*/]) (\d+)u \+ d \* (\d+)u \+ (\d+)u$/.exec(plain)!;
+        const ofCorner = operator === '*' ? Number(corner) * Number(factor) : Number(corner) / Number(factor);
+        const start = ofCorner + lastInStep * Number(move);
+        expect(start + Number(rest) + (lines - 1) * Number(pitch) + length / 8).toBeLessThanOrEqual(vectors);
+      }
+    }
+  });
+
+  it('is valid in every variant', async () => {
+    // Dawn's null backend runs nothing, but checks WGSL with every feature there is.
+    Object.assign(globalThis, globals);
+    const instance = create(['backend=null', 'enable-dawn-features=allow_unsafe_apis']);
+    const adapter = await instance.requestAdapter();
+    const device = await adapter!.requestDevice({ requiredFeatures: [...adapter!.features] as GPUFeatureName[] });
+    const seen = new Set<string>();
+    device.pushErrorScope('validation');
+    for (const choice of all) {
+      for (const [output, accumulate] of [
+        ['float32', false],
+        ['float16', true],
+      ] as const) {
+        const code = sourceOf(choice, output, accumulate);
+        if (seen.has(code)) continue;
+        seen.add(code);
+        const { messages } = await device.createShaderModule({ code }).getCompilationInfo();
+        expect(messages.map(({ message }) => message)).toEqual([]);
+      }
+    }
+    expect(await device.popErrorScope()).toBeNull();
+    expect(seen.size).toBeGreaterThan(50);
+    device.destroy();
+    expect(instance).toBeDefined();
+  });
+});

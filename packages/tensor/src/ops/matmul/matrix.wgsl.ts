@@ -1,0 +1,372 @@
+import { defineKernel } from '../../device/kernel.js';
+import { eachCell, MATMUL_PARAMS, range } from './common.wgsl.js';
+
+/** Halves in a vector of 16 bytes, the unit in which tiles are fetched, kept and loaded as matrices. */
+export const HALVES = 8;
+
+/** Floats in such a vector. */
+const FLOATS = 4;
+
+/** How a workgroup cuts its share of the product: sizes in elements, all multiples of 16. */
+export interface MatrixTile {
+  /** Rows and columns of the output that a workgroup owns. */
+  readonly rows: number;
+  readonly columns: number;
+  /** Steps along k that lie in workgroup memory at a time. */
+  readonly step: number;
+  /** Rows and columns that one subgroup owns. */
+  readonly subgroupRows: number;
+  readonly subgroupColumns: number;
+}
+
+/** Everything that is compiled into a variant of the kernel. */
+export interface MatrixConstants extends MatrixTile {
+  /** The matrix configuration: [m, k] · [k, n]. */
+  readonly matrixM: number;
+  readonly matrixN: number;
+  readonly matrixK: number;
+  /** Invocations of a subgroup. */
+  readonly lanes: number;
+  /** Neighbours in the operand's memory lie along k. */
+  readonly aAlongK: boolean;
+  readonly bAlongK: boolean;
+  /** The operand is bound as vectors of 8 halves, the output as vectors of 4 elements; otherwise as elements. */
+  readonly aVectors: boolean;
+  readonly bVectors: boolean;
+  readonly cVectors: boolean;
+}
+
+/** Subgroups of a workgroup. */
+export function matrixSubgroups(tile: MatrixTile): number {
+  return (tile.rows / tile.subgroupRows) * (tile.columns / tile.subgroupColumns);
+}
+
+/** A tile of an operand in workgroup memory, as it lies in the operand's own memory: lines of neighbours. */
+interface Staged {
+  readonly lines: number;
+  /** Vectors of a line, and from one line to the next. */
+  readonly width: number;
+  readonly pitch: number;
+}
+
+function staged(alongK: boolean, side: number, step: number): Staged {
+  const [lines, length] = alongK ? [side, step] : [step, side];
+  // One vector of padding a line: without it the rows of a matrix fall on the same banks, which costs half the speed.
+  return { lines, width: length / HALVES, pitch: length / HALVES + 1 };
+}
+
+/** Vectors from one line to the next where a subgroup lays its results down to be written. */
+const resultPitch = (tile: MatrixTile): number => tile.subgroupColumns / FLOATS + 1;
+
+/** Vectors of 16 bytes of workgroup memory: the tiles of both operands and, later, of the results. */
+function memoryVectors(c: MatrixConstants): number {
+  const [a, b] = [staged(c.aAlongK, c.rows, c.step), staged(c.bAlongK, c.columns, c.step)];
+  return Math.max(a.lines * a.pitch + b.lines * b.pitch, matrixSubgroups(c) * c.matrixM * resultPitch(c));
+}
+
+/** Bytes of workgroup memory that a variant takes. */
+export function matrixMemory(constants: MatrixConstants): number {
+  return 16 * memoryVectors(constants);
+}
+
+/** Tiles of the output that are worked on side by side: a column of so many tiles shares B while it lies in the cache. */
+const GROUP = 16;
+
+/**
+ * For GPUs with matrix units (`chromium-experimental-subgroup-matrix`): float16 operands, float32 sums. Tiles of A and
+ * B go through workgroup memory in the order in which they lie in memory; a transposition is only another way to load
+ * a matrix from there. The next tiles are fetched into registers while the present ones are multiplied.
+ *
+ * Edges: what lies outside of an operand is fetched as zero, so that every load of a matrix is inside of workgroup
+ * memory (with robust access an outside one would silently read offset 0). Matrices have no element access, so results
+ * go to workgroup memory too, and from there, scaled, converted and guarded, to the output.
+ */
+export const matrixMatmul = defineKernel({
+  name: 'matmul_matrix',
+  bindings: { a: 'read', b: 'read', c: 'write' },
+  params: MATMUL_PARAMS,
+  directives: [
+    'enable f16;',
+    'enable chromium_experimental_subgroup_matrix;',
+    // The index of a subgroup is local_invocation_id.y, which the analysis cannot know to be uniform in a subgroup.
+    'diagnostic(off, chromium.subgroup_matrix_uniformity);',
+  ],
+  vectors: ({ constants }) => ({
+    ...(constants['aVectors'] === true && { a: 4 as const }),
+    ...(constants['bVectors'] === true && { b: 4 as const }),
+    ...(constants['cVectors'] === true && { c: 4 as const }),
+  }),
+  workgroup: ({ constants }) => {
+    const c = constants as unknown as MatrixConstants;
+    return c.lanes * matrixSubgroups(c);
+  },
+  source: ({ constants }) => source(constants as unknown as MatrixConstants, constants['accumulate'] === true),
+});
+
+function source(c: MatrixConstants, accumulate: boolean): string {
+  const subgroups = matrixSubgroups(c);
+  const threads = c.lanes * subgroups;
+  const [a, b] = [staged(c.aAlongK, c.rows, c.step), staged(c.bAlongK, c.columns, c.step)];
+  const operandA: Operand = { name: 'a', side: 'm', alongK: c.aAlongK, vectors: c.aVectors, staged: a, at: 0, threads };
+  const operandB: Operand = {
+    name: 'b',
+    side: 'n',
+    alongK: c.bAlongK,
+    vectors: c.bVectors,
+    staged: b,
+    at: a.lines * a.pitch,
+    threads,
+  };
+  const [down, across] = [c.subgroupRows / c.matrixM, c.subgroupColumns / c.matrixN];
+  const multiply = `
+${range(across)
+  .map((j) => `      let b${j} = ${loadMatrix('Right', operandB, 'sub_n', j * c.matrixN, c.matrixK)};`)
+  .join('\n')}
+${range(down)
+  .map((i) => {
+    const load = `      let a${i} = ${loadMatrix('Left', operandA, 'sub_m', i * c.matrixM, c.matrixK)};`;
+    const products = range(across).map(
+      (j) => `      sum${i}_${j} = subgroupMatrixMultiplyAccumulate(a${i}, b${j}, sum${i}_${j});`,
+    );
+    return [load, ...products].join('\n');
+  })
+  .join('\n')}`;
+  return /* wgsl */ `
+alias Left = subgroup_matrix_left<f16, ${c.matrixK}, ${c.matrixM}>;
+alias Right = subgroup_matrix_right<f16, ${c.matrixN}, ${c.matrixK}>;
+alias Result = subgroup_matrix_result<f32, ${c.matrixN}, ${c.matrixM}>;
+var<workgroup> memory: array<vec4<u32>, ${memoryVectors(c)}>;
+${[operandA, operandB]
+  .filter(({ vectors }) => !vectors)
+  .map(({ name }) => gatherFunction(name))
+  .join('')}
+${c.cVectors ? storeVector(accumulate) : storeElements(accumulate)}
+
+@compute @workgroup_size(${c.lanes}, ${subgroups})
+fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
+  let tile = wid.x + wid.y * nwg.x;
+  if (tile >= p.tiles) { return; }
+${groupedOrigin(c.rows, c.columns)}
+  let lid = local.y * ${c.lanes}u + local.x;
+  let sub_m = (local.y % ${c.rows / c.subgroupRows}u) * ${c.subgroupRows}u;
+  let sub_n = (local.y / ${c.rows / c.subgroupRows}u) * ${c.subgroupColumns}u;
+${place(operandA)}
+${place(operandB)}
+${eachCell(down, across, (i, j) => `  var sum${i}_${j}: Result;`)}
+  var k = k_first;
+${fetch(operandA, c.step)}
+${fetch(operandB, c.step)}
+  while (k < k_end) {
+    workgroupBarrier();
+${keep(operandA)}
+${keep(operandB)}
+    workgroupBarrier();
+    k += ${c.step}u;
+${fetch(operandA, c.step)}
+${fetch(operandB, c.step)}
+    // Written out, this loop made the compiler load all its matrices ahead and run out of registers.
+    for (var d = 0u; d < ${c.step / c.matrixK}u; d++) {${multiply}
+    }
+  }
+${range(down)
+  .map((i) => writeResults(c, i, across))
+  .join('\n')}
+}`;
+}
+
+/** WGSL for the corner (m0, n0) of the tile, the starts of the matrices and the range of k, tiles taken in groups. */
+function groupedOrigin(rows: number, columns: number): string {
+  return /* wgsl */ `
+  let across = (p.n + ${columns - 1}u) / ${columns}u;
+  let down = (p.m + ${rows - 1}u) / ${rows}u;
+  let z = tile / (across * down);
+  let inside = tile % (across * down);
+  let first_row = inside / (${GROUP}u * across) * ${GROUP}u;
+  let group_rows = min(down - first_row, ${GROUP}u);
+  let in_group = inside % (${GROUP}u * across);
+  let m0 = (first_row + in_group % group_rows) * ${rows}u;
+  let n0 = in_group / group_rows * ${columns}u;
+  let batch = z / p.splits;
+  let a_at = p.a_start + batch * p.a_batch;
+  let b_at = p.b_start + batch * p.b_batch;
+  let c_at = p.c_start + z * p.c_batch;
+  let k_first = (z % p.splits) * p.chunk;
+  let k_end = min(k_first + p.chunk, p.k);`;
+}
+
+interface Operand {
+  readonly name: 'a' | 'b';
+  /** Its dimension that is not k. */
+  readonly side: 'm' | 'n';
+  readonly alongK: boolean;
+  readonly vectors: boolean;
+  readonly staged: Staged;
+  /** Its first vector in workgroup memory. */
+  readonly at: number;
+  readonly threads: number;
+}
+
+/** Lines that all invocations together fetch at once, and how often until the tile is there. */
+function passes({ staged: { lines, width }, threads }: Operand): {
+  readonly linesOfPass: number;
+  readonly of: number[];
+} {
+  return { linesOfPass: threads / width, of: range((lines * width) / threads) };
+}
+
+/**
+ * WGSL for the places in memory that an invocation fetches from, at k = 0, and the registers it fetches into. Lines and
+ * columns past the edge of m or n are those at the edge: they only reach results that are not stored.
+ */
+function place(operand: Operand): string {
+  const {
+    name,
+    side,
+    alongK,
+    vectors,
+    staged: { width },
+  } = operand;
+  const { linesOfPass, of } = passes(operand);
+  const column = `${side}0 / ${HALVES}u + ${name}_column`;
+  // Vectors of a line fit it; of elements, so many are left from the column on.
+  const across = vectors ? `min(${column}, p.${side} / ${HALVES}u - 1u)` : `(${column}) * ${HALVES}u`;
+  const from = of.map((f) => {
+    const line = `${name}_line + ${f * linesOfPass}u`;
+    const at = alongK
+      ? `min(${side}0 + ${line}, p.${side} - 1u) * p.${name}_${side} + ${name}_column${vectors ? '' : ` * ${HALVES}u`}`
+      : `(${line}) * p.${name}_k + ${across}`;
+    return `  let ${name}_from${f} = ${name}_at + ${at}; var fetched_${name}${f}: vec4<u32>;`;
+  });
+  return /* wgsl */ `
+  let ${name}_line = ${lineOf(width)};
+  let ${name}_column = lid % ${width}u;
+${from.join('\n')}`;
+}
+
+/**
+ * WGSL for the line that an invocation works on. Eight invocations write 128 bytes to workgroup memory at once: two
+ * lines of four vectors do not share a bank only where they are four lines apart, as a line takes 80 bytes.
+ */
+function lineOf(width: number): string {
+  const line = `(lid / ${width}u)`;
+  return width === 4 ? `(${line} & ~7u) + (${line} & 1u) * 4u + ((${line} >> 1u) & 3u)` : line;
+}
+
+/** WGSL that fetches an invocation's share of the tile at k: zero past the end of k. */
+function fetch(operand: Operand, step: number): string {
+  const { name, side, alongK, vectors } = operand;
+  const { linesOfPass, of } = passes(operand);
+  const move = alongK ? (vectors ? `k / ${HALVES}u` : 'k') : `k * p.${name}_k`;
+  const start = `${side}0 + ${name}_column * ${HALVES}u`;
+  const left = alongK ? `k_end - (k + ${name}_column * ${HALVES}u)` : `p.${side} - min(p.${side}, ${start})`;
+  const value = (f: number): string =>
+    vectors ? `${name}[${name}_from${f} + along]` : `gather_${name}(${name}_from${f} + along, ${left})`;
+  const within = (f: number): string =>
+    alongK ? `k + ${name}_column * ${HALVES}u < k_end` : `k + ${name}_line + ${f * linesOfPass}u < k_end`;
+  return /* wgsl */ `    {
+      let along = ${move};
+      if (k + ${step}u <= k_end) {
+${of.map((f) => `        fetched_${name}${f} = ${value(f)};`).join('\n')}
+      } else {
+${of
+  .map(
+    (f) => `        fetched_${name}${f} = vec4<u32>();
+        if (${within(f)}) { fetched_${name}${f} = ${value(f)}; }`,
+  )
+  .join('\n')}
+      }
+    }`;
+}
+
+/** WGSL that puts what was fetched into workgroup memory. */
+function keep(operand: Operand): string {
+  const {
+    name,
+    at,
+    staged: { pitch },
+  } = operand;
+  const { linesOfPass, of } = passes(operand);
+  return of
+    .map((f) => {
+      const line = `(${name}_line + ${f * linesOfPass}u) * ${pitch}u`;
+      return `    memory[${at}u + ${line} + ${name}_column] = fetched_${name}${f};`;
+    })
+    .join('\n');
+}
+
+/** WGSL expression for the matrix of `depth` along k that is `side` past the subgroup's own corner, and the d-th in k. */
+function loadMatrix(type: 'Left' | 'Right', operand: Operand, corner: string, side: number, depth: number): string {
+  const {
+    alongK,
+    at,
+    staged: { pitch },
+  } = operand;
+  const first = alongK
+    ? `${corner} * ${pitch}u + d * ${depth / HALVES}u + ${at + side * pitch}u`
+    : `${corner} / ${HALVES}u + d * ${depth * pitch}u + ${at + side / HALVES}u`;
+  // Lines of A along k are its rows; lines of B along k are its columns.
+  const order = alongK === (type === 'Left') ? 'row_major' : 'col_major';
+  return `subgroupMatrixLoad<${type}, ${order}>(&memory, ${first}, ${pitch}u)`;
+}
+
+/** WGSL that writes the results of one row of matrices: through the subgroup's part of workgroup memory. */
+function writeResults(c: MatrixConstants, i: number, across: number): string {
+  const pitch = resultPitch(c);
+  const width = c.subgroupColumns / FLOATS;
+  const units = (c.matrixM * width) / c.lanes;
+  return /* wgsl */ `  workgroupBarrier();
+  {
+    let own = local.y * ${c.matrixM * pitch}u;
+${range(across)
+  .map(
+    (j) => `    subgroupMatrixStore<row_major>(&memory, own + ${(j * c.matrixN) / FLOATS}u, sum${i}_${j}, ${pitch}u);`,
+  )
+  .join('\n')}
+    workgroupBarrier();
+    for (var u = 0u; u < ${units}u; u++) {
+      let unit = u * ${c.lanes}u + local.x;
+      let row = unit / ${width}u;
+      let column = unit % ${width}u;
+      let value = bitcast<vec4<f32>>(memory[own + row * ${pitch}u + column]);
+      store(m0 + sub_m + ${i * c.matrixM}u + row, n0 + sub_n + column * ${FLOATS}u, c_at, value);
+    }
+  }`;
+}
+
+/** WGSL function that reads `count` (at most 8) neighbouring halves as one vector, filled up with zeros. */
+function gatherFunction(name: string): string {
+  return /* wgsl */ `
+fn gather_${name}(at: u32, count: u32) -> vec4<u32> {
+  var v = vec4<u32>();
+  for (var i = 0u; i < 4u; i++) {
+    var pair = vec2<f16>();
+    if (2u * i < count) { pair.x = ${name}[at + 2u * i]; }
+    if (2u * i + 1u < count) { pair.y = ${name}[at + 2u * i + 1u]; }
+    v[i] = bitcast<u32>(pair);
+  }
+  return v;
+}`;
+}
+
+/** WGSL function that writes four neighbours of a row; the columns are a multiple of four. */
+function storeVector(accumulate: boolean): string {
+  return /* wgsl */ `
+fn store(m: u32, n: u32, c_at: u32, value: vec4<f32>) {
+  if (m >= p.m || n >= p.n) { return; }
+  let i = c_at + m * p.c_m + n / ${FLOATS}u;
+  c[i] = c_t(p.alpha * value${accumulate ? ' + vec4<f32>(c[i])' : ''});
+}`;
+}
+
+/** WGSL function that writes four neighbours of a row, as far as they are inside of the output. */
+function storeElements(accumulate: boolean): string {
+  return /* wgsl */ `
+fn store(m: u32, n: u32, c_at: u32, value: vec4<f32>) {
+  if (m >= p.m) { return; }
+  for (var e = 0u; e < ${FLOATS}u; e++) {
+    if (n + e >= p.n) { return; }
+    let i = c_at + m * p.c_m + n + e;
+    c[i] = c_t(p.alpha * value[e]${accumulate ? ' + f32(c[i])' : ''});
+  }
+}`;
+}
