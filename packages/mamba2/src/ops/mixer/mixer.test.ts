@@ -41,6 +41,8 @@ describe('mamba2 mixer', async () => {
   it.each([
     ['one token', caseOf(1, 1, shared)],
     ['odd sizes', caseOf(2, 19, { headCount: 3, keyValueHeadCount: 1, headDim: 5 })],
+    ['63 tokens', caseOf(1, 63, { headCount: 2, keyValueHeadCount: 1, headDim: 3 })],
+    ['500 tokens', caseOf(1, 500, { headCount: 1, keyValueHeadCount: 1, headDim: 3 })],
     ['packed rows', caseOf(2, 70, shared, packed)],
     ['heads repeated before the convolution', caseOf(1, 70, { ...shared, repeatKvBeforeConv: true }, packed)],
     ['as many key/value heads as heads', caseOf(1, 66, { headCount: 2, keyValueHeadCount: 2, headDim: 4 })],

@@ -14,6 +14,7 @@ describe('joinKeys', async () => {
     { kv: [3, 5, 2, 21], rope: 6, nopeSize: 8 },
     { kv: [2, 7, 4, 48], rope: 16, nopeSize: 16 },
     { kv: [1, 63, 3, 24], rope: 4, nopeSize: 4 },
+    { kv: [1, 500, 1, 7], rope: 2, nopeSize: 3 },
   ])('agrees with its reference: %j', async ({ kv, rope, nopeSize }) => {
     const inputs = [{ shape: kv }, { shape: [kv[0]!, kv[1]!, rope] }];
     await checkOp(device, joinKeysOp, { inputs, attributes: { nopeSize } }, TOLERANCE);

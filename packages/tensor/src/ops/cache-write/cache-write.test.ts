@@ -14,6 +14,7 @@ describe('cacheWrite', async () => {
     { target: [1, 1, 1], tokens: 1, length: 0 },
     { target: [2, 7, 3], tokens: 3, length: 2 },
     { target: [3, 9, 2, 8], tokens: 5, length: 6 },
+    { target: [1, 500, 3], tokens: 63, length: 437 },
     { target: [2, 5], tokens: 2, length: 3 },
     { target: [2, 5, 4], tokens: 2, length: 5 },
     { target: [2, 5, 4], tokens: 2, length: -1 },
