@@ -62,7 +62,7 @@ const run = train({
       head: model.headWeight,
       targets: targets!,
     }),
-  data: packDocuments(data.train, { batchSize, length, seed, boundaries: 'reset' }),
+  data: packDocuments(data.train, { batchSize, length, seed, vocabularySize: TEACHER_CONFIG.vocab_size }),
   steps,
   learningRate: Number(values.rate),
   schedule: cosineSchedule({ steps, warmUp: 0.02, final: 0.02 }),
