@@ -38,7 +38,8 @@ function lossTable({ losses, gap, cache, teacher, hybrid }: DemoReport): string 
     ['tuned (DPO)', '', nats(losses.tuned), closed(losses.tuned), `${cache.bytesPerToken} B, ${share}`],
   ];
   if (losses.committed !== null) {
-    rows.push(['committed, full recipe', '', nats(losses.committed), closed(losses.committed), '']);
+    // Its own gap began elsewhere, so no share of this run's is given.
+    rows.push(['committed, full recipe', '', nats(losses.committed), '', '']);
   }
   const title = `validation loss, nats a token, over ${losses.validationTokens} tokens; parameters ${short(teacher.parameters)} → ${short(hybrid.parameters)}`;
   return `${title}\n${grid(rows)}`;
