@@ -1,7 +1,7 @@
 import { Random, type TensorSpec, ZebraError } from '@zebra/tensor';
-import type { Batch, BatchSource, JsonValue } from '@zebra/tensor/train';
+import { type Batch, type BatchSource, IGNORED_TARGET, type JsonValue } from '@zebra/tensor/train';
 import type { ReferenceLogProbabilities } from './log-probabilities.js';
-import { encodePair, IGNORED, type PairLimits, type PairRow, type PreferencePair, padRows } from './pairs.js';
+import { encodePair, type PairLimits, type PairRow, type PreferencePair, padRows } from './pairs.js';
 
 /** Options of {@link pairBatches}. */
 export interface PairBatchOptions extends PairLimits {
@@ -102,7 +102,7 @@ class PairOrder {
     const epoch = Math.floor(this.taken / order.length);
     if (seed !== undefined && epoch !== this.epoch) {
       for (let i = 0; i < order.length; i++) order[i] = i;
-      new Random(new Random(seed).next() ^ Math.imul(epoch + 1, 0x9e3779b1)).shuffle(order);
+      Random.forEpoch(seed, epoch).shuffle(order);
       this.epoch = epoch;
     }
     return order[this.taken++ % order.length] as number;
@@ -111,7 +111,7 @@ class PairOrder {
 
 function countTargets(targets: Int32Array): number {
   let count = 0;
-  for (const target of targets) if (target !== IGNORED) count++;
+  for (const target of targets) if (target !== IGNORED_TARGET) count++;
   return count;
 }
 

@@ -1,4 +1,5 @@
 import { ZebraError } from '@zebra/tensor';
+import { IGNORED_TARGET, PADDING_SEGMENT } from '@zebra/tensor/train';
 
 /** A preference pair as token ids, without special tokens of its own. */
 export interface PreferencePair {
@@ -25,9 +26,6 @@ export interface PairRow {
   /** The next token where it belongs to the response, else −100. */
   readonly targets: readonly number[];
 }
-
-/** Target of a token that does not count. @internal */
-export const IGNORED = -100;
 
 /**
  * Turns a pair into its two rows. The prompt is masked; the response counts with its end token.
@@ -57,7 +55,7 @@ function encodeRow(prompt: readonly number[], response: readonly number[], limit
     );
   }
   const all = [...begin, ...kept, ...response, endToken].slice(0, maxLength);
-  return { ids: all.slice(0, -1), targets: all.slice(1).map((id, at) => (at + 1 >= start ? id : IGNORED)) };
+  return { ids: all.slice(0, -1), targets: all.slice(1).map((id, at) => (at + 1 >= start ? id : IGNORED_TARGET)) };
 }
 
 /** Rows of one length, padded on the right: ids with the end token, targets with −100, segments with −1. */
@@ -73,9 +71,9 @@ export function padRows(rows: readonly PairRow[], length: number, padding: numbe
   const size = rows.length * length;
   const padded = {
     ids: new Int32Array(size).fill(padding),
-    targets: new Int32Array(size).fill(IGNORED),
+    targets: new Int32Array(size).fill(IGNORED_TARGET),
     positions: new Int32Array(size),
-    segments: new Int32Array(size).fill(-1),
+    segments: new Int32Array(size).fill(PADDING_SEGMENT),
   };
   rows.forEach((row, r) => {
     if (row.ids.length > length)

@@ -29,6 +29,15 @@ export class Random {
     return random;
   }
 
+  /**
+   * The generator of one epoch of a run: a function of seed and epoch alone, so that a resumed run needs no history.
+   *
+   * @param epoch counted from 0
+   */
+  static forEpoch(seed: number, epoch: number): Random {
+    return new Random(new Random(seed).next() ^ Math.imul(epoch + 1, 0x9e3779b1));
+  }
+
   /** The state, to be given to {@link Random.from}. */
   get state(): RandomState {
     return [...this.s];

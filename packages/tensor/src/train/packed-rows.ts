@@ -1,7 +1,8 @@
+import { IGNORE_INDEX } from '../ops/vocabulary/index.js';
 import type { TokenDocument } from './corpus.js';
 
 /** Where no token is predicted; what losses leave out. */
-export const IGNORED_TARGET = -100;
+export const IGNORED_TARGET = IGNORE_INDEX;
 
 /** Segment of padding. */
 export const PADDING_SEGMENT = -1;

@@ -171,6 +171,6 @@ class EndlessCursor implements DocumentCursor {
     this.orderedEpoch = epoch;
     if (this.seed === undefined) return;
     for (let i = 0; i < this.order.length; i++) this.order[i] = i;
-    new Random(new Random(this.seed).next() ^ Math.imul(epoch + 1, 0x9e3779b1)).shuffle(this.order);
+    Random.forEpoch(this.seed, epoch).shuffle(this.order);
   }
 }
