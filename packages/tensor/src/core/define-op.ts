@@ -41,6 +41,14 @@ export interface Reference<A> {
   ): readonly (HostTensor | undefined)[];
 }
 
+/** Which of an operation's tensors its gradient reads, by index. */
+export interface SavedTensors {
+  /** Default: all inputs. */
+  readonly inputs?: readonly number[];
+  /** Default: all outputs. */
+  readonly outputs?: readonly number[];
+}
+
 /** An operation: its shape rule, kernels, gradient and reference in one object. */
 export interface OpDefinition<A> {
   readonly name: string;
@@ -50,6 +58,13 @@ export interface OpDefinition<A> {
   forward?(call: ForwardCall<A>): void;
   /** Gradients of the inputs, undefined for those without. Not there: the operation cannot be differentiated. */
   backward?(call: BackwardCall<A>): readonly (Tensor | undefined)[];
+  /**
+   * What `backward` reads. The tape keeps the memory of these alone until then; the others come to `backward` as
+   * disposed tensors, which still know their shape and dtype. Default: everything.
+   */
+  readonly saves?:
+    | SavedTensors
+    | ((call: { readonly attributes: A; readonly needs: readonly boolean[] }) => SavedTensors);
   readonly reference: Reference<A>;
 }
 
@@ -97,17 +112,28 @@ function recordOp<A>(
   outputs: readonly Tensor[],
   attributes: A,
 ): void {
-  const held = inputs.map((input) => input && keep(input.alias()));
-  const results = outputs.map((output) => keep(output.alias()));
-  currentTape()?.record({
+  const tape = currentTape();
+  if (!tape) return;
+  const needs = inputs.map((input) => input !== undefined && tape.tracked.has(input.id));
+  const saves = typeof op.saves === 'function' ? op.saves({ attributes, needs }) : op.saves;
+  const held = inputs.map((input, index) => input && hold(input, saves?.inputs, index));
+  const results = outputs.map((output, index) => hold(output, saves?.outputs, index));
+  tape.record({
     name: op.name,
     inputs: held,
     outputs: results,
-    backward(gradients, needs) {
+    backward(gradients) {
       if (!op.backward) throw new ZebraError('argument', `${op.name}: this operation has no gradient`);
       return op.backward({ device, inputs: held, outputs: results, gradients, attributes, needs });
     },
   });
+}
+
+/** A handle for the tape: on the memory too where it is saved, else on shape and dtype alone. */
+function hold(tensor: Tensor, saved: readonly number[] | undefined, index: number): Tensor {
+  const handle = keep(tensor.alias());
+  if (saved && !saved.includes(index)) handle.dispose();
+  return handle;
 }
 
 /** Memory of a tensor, contents undefined. */

@@ -32,6 +32,8 @@ export interface DeviceInfo {
   readonly subgroupSize: number;
   /** What matrix units multiply for one subgroup, float16 operands with float32 sums; empty without such units. */
   readonly subgroupMatrix: readonly MatrixShape[];
+  /** The matrix units are emulated in plain WGSL, for tests of the kernels that use them. */
+  readonly matrixEmulated: boolean;
   /** Bytes of memory that a workgroup may take. */
   readonly workgroupMemory: number;
   readonly timestamps: boolean;
@@ -52,6 +54,11 @@ export interface DeviceOptions {
   readonly software?: boolean;
   /** Use subgroups where the adapter has them. Default true. */
   readonly subgroups?: boolean;
+  /**
+   * Emulate matrix units in plain WGSL (slowly) where float16 is there, so that kernels meant for them can be tested on
+   * any such adapter; subgroups count as not there then. Default false.
+   */
+  readonly emulateMatrixUnits?: boolean;
 }
 
 /** One range bound by a dispatch, with the dtype the kernel is to see. */
@@ -96,14 +103,7 @@ export class Device {
   constructor(gpu: GPUDevice, info: DeviceInfo, options: DeviceOptions = {}) {
     this.gpu = gpu;
     this.limits = gpu.limits;
-    const subgroups = info.subgroups && options.subgroups !== false;
-    this.info = {
-      ...info,
-      software: options.software ?? info.software,
-      subgroups,
-      subgroupSize: subgroups ? info.subgroupSize : 0,
-      subgroupMatrix: subgroups ? info.subgroupMatrix : [],
-    };
+    this.info = describeWith(info, options);
     this.poison = options.poison ?? false;
     this.pool = new BufferPool(gpu, Math.min(gpu.limits.maxBufferSize, gpu.limits.maxStorageBufferBindingSize));
     this.queue = new EagerQueue(gpu, this.pool, info.software);
@@ -295,7 +295,8 @@ export class Device {
     const none = (): never => {
       throw new TypeError('a workgroup size cannot depend on bindings');
     };
-    return { dtype: none, has: none, constants, software: this.info.software, subgroups: this.info.subgroups };
+    const { software, subgroups, matrixEmulated } = this.info;
+    return { dtype: none, has: none, constants, software, subgroups, matrixEmulated };
   }
 
   private pipelineFor(
@@ -357,4 +358,24 @@ export class Device {
     });
     return { name: kernel.name, pipeline, layout };
   }
+}
+
+/** Invocations of an emulated subgroup: as many as those of most GPUs with matrix units have. */
+const EMULATED_LANES = 32;
+
+/** What an adapter can do, less what the options hide, or with the matrix units that they add. */
+function describeWith(info: DeviceInfo, options: DeviceOptions): DeviceInfo {
+  const software = options.software ?? info.software;
+  if (options.emulateMatrixUnits && info.float16) {
+    const emulated = { subgroupSize: EMULATED_LANES, subgroupMatrix: [{ m: 16, n: 16, k: 16 }], matrixEmulated: true };
+    return { ...info, software, subgroups: false, ...emulated };
+  }
+  const subgroups = info.subgroups && options.subgroups !== false;
+  return {
+    ...info,
+    software,
+    subgroups,
+    subgroupSize: subgroups ? info.subgroupSize : 0,
+    subgroupMatrix: subgroups ? info.subgroupMatrix : [],
+  };
 }

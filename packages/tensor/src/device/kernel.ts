@@ -16,6 +16,8 @@ export interface KernelVariant {
   readonly software: boolean;
   /** The `subgroups` feature is there. */
   readonly subgroups: boolean;
+  /** The matrix units that the device speaks of are emulated: see `MatrixUnits`. */
+  readonly matrixEmulated: boolean;
   /** Invocations in a workgroup, also `WORKGROUP` in WGSL. */
   readonly workgroup: number;
 }
@@ -32,7 +34,7 @@ export interface Kernel {
   /** Scalars passed as data, read in WGSL as `p.<name>`. At most 60. */
   readonly params?: Readonly<Record<string, ParamType>>;
   /** WGSL directives (`enable …;`) that the generated header does not write of its own accord. */
-  readonly directives?: readonly string[];
+  readonly directives?: readonly string[] | ((variant: KernelVariant) => readonly string[]);
   /** Bindings declared as arrays of 2- or 4-vectors. */
   readonly vectors?: (variant: KernelVariant) => Readonly<Record<string, 2 | 4>>;
   /** Invocations a workgroup; the device's default (one row of lanes) otherwise. */
@@ -78,7 +80,7 @@ ${body}
 export function assembleSource(kernel: Kernel, variant: KernelVariant, present: readonly string[]): string {
   const lines: string[] = [];
   if (present.some((name) => variant.dtype(name) === 'float16')) lines.push('enable f16;');
-  lines.push(...(kernel.directives ?? []));
+  lines.push(...(typeof kernel.directives === 'function' ? kernel.directives(variant) : (kernel.directives ?? [])));
   const body = kernel.source(variant);
   if (variant.subgroups && /\bsubgroup[A-Z]/.test(body)) lines.push('enable subgroups;');
   lines.push(`const WORKGROUP: u32 = ${variant.workgroup}u;`);

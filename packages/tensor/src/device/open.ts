@@ -93,6 +93,7 @@ function describe(adapter: GPUAdapter, gpu: GPUDevice): DeviceInfo {
     subgroups: gpu.features.has('subgroups'),
     subgroupSize: info.subgroupMinSize === info.subgroupMaxSize ? (info.subgroupMinSize ?? 0) : 0,
     subgroupMatrix: gpu.features.has(SUBGROUP_MATRIX) ? matrixShapes(info) : [],
+    matrixEmulated: false,
     workgroupMemory: gpu.limits.maxComputeWorkgroupStorageSize,
     timestamps: gpu.features.has('timestamp-query'),
   };

@@ -1,8 +1,11 @@
 import type { Device } from '../device/device.js';
 import { type AdapterChoice, openDevice } from '../device/open.js';
 
-/** Which variants of kernels to test: those of the adapter at hand, or those meant for hardware GPUs. */
-export type TestVariant = 'native' | 'hardware';
+/**
+ * Which variants of kernels to test: those of the adapter at hand, those meant for hardware GPUs, or those for GPUs with
+ * matrix units, which are emulated (needs an adapter with float16: see `info.subgroupMatrix`, empty where it has none).
+ */
+export type TestVariant = 'native' | 'hardware' | 'matrix';
 
 const devices = new Map<string, Promise<Device>>();
 
@@ -14,7 +17,8 @@ export function testDevice(variant: TestVariant = 'native'): Promise<Device> {
   let device = devices.get(variant);
   if (!device) {
     const adapter = (process.env['ZEBRA_TEST_ADAPTER'] ?? 'auto') as AdapterChoice;
-    device = openDevice({ adapter, poison: true, ...(variant === 'hardware' && { software: false }) });
+    const hardware = variant !== 'native' && { software: false };
+    device = openDevice({ adapter, poison: true, ...hardware, emulateMatrixUnits: variant === 'matrix' });
     devices.set(variant, device);
   }
   return device;

@@ -16,6 +16,7 @@ export const castOp = defineOp<CastAttributes>({
   name: 'cast',
   shape: ([x], { dtype }) => [{ shape: x!.shape, dtype }],
   forward: ({ inputs: [x], outputs: [y] }) => castInto(x!, y!),
+  saves: { inputs: [], outputs: [] },
   backward({ device, inputs: [x], gradients: [g] }) {
     if (!g || !isFloat(x!.dtype)) return [undefined];
     const d = allocateTensor(device, x!);

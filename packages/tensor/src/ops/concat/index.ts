@@ -49,6 +49,7 @@ export const concatOp = defineOp<ConcatAttributes>({
       copyBlock(part, y!, { axis, start, length: part.shape[axis]!, from: 0 });
     });
   },
+  saves: { inputs: [], outputs: [] },
   backward({ device, inputs, gradients: [g], attributes: { axis }, needs }) {
     const starts = startsOf(inputs, axis);
     return inputs.map((part, k) => {

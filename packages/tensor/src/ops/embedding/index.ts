@@ -41,6 +41,7 @@ export const embeddingOp = defineOp<EmbeddingAttributes>({
       groups: Math.ceil(count / device.workgroupOf(forwardKernel)),
     });
   },
+  saves: { inputs: [1], outputs: [] },
   backward({ device, inputs: [table, ids], gradients: [g], needs }) {
     if (!needs[0]) return [];
     const { vocabulary, units, constants } = plan(table!);

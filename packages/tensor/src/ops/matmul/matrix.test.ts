@@ -1,14 +1,19 @@
 import { describe, expect, it } from 'vitest';
 import { create, globals } from 'webgpu';
+import { tensor } from '../../core/create.js';
 import type { DType } from '../../core/dtype.js';
+import { decodeBytes, encodeBytes } from '../../core/encoding.js';
 import type { DeviceInfo } from '../../device/device.js';
 import { assembleSource, type KernelVariant } from '../../device/kernel.js';
-import { testDevice } from '../../testing/index.js';
+import { normalValues, relativeError, testDevice, uniformSource } from '../../testing/index.js';
 import { chooseChunk, chooseKernel, type KernelChoice, type MatmulSituation } from './choose.js';
+import { matmul } from './matmul.js';
 import { type MatrixConstants, matrixMatmul, matrixMemory, matrixSubgroups } from './matrix.wgsl.js';
+import { matmulReference } from './reference.js';
 
-// No software adapter has matrix units, so the kernel runs on GPUs only (docs/results). What can be held here: which
-// products it is chosen for, that every variant is valid WGSL, and that no load leaves workgroup memory.
+// No software adapter has matrix units. What can be held here: which products the kernel is chosen for, that every
+// variant is valid WGSL, that no load leaves workgroup memory, and, with emulated units, what it computes. Results of
+// real ones are in docs/results.
 
 const present = await testDevice('hardware');
 const SQUARE = { m: 16, n: 16, k: 16 };
@@ -63,6 +68,7 @@ function sourceOf(choice: KernelChoice, output: DType, accumulate: boolean): str
     constants: { ...choice.constants, accumulate },
     software: false,
     subgroups: true,
+    matrixEmulated: false,
   };
   const workgroup = (matrixMatmul.workgroup as (v: typeof variant) => number)(variant);
   return assembleSource(matrixMatmul, { ...variant, workgroup }, names);
@@ -187,4 +193,35 @@ describe('the WGSL for matrix units', async () => {
     device.destroy();
     expect(instance).toBeDefined();
   });
+});
+
+describe('the kernel for matrix units, emulated', async () => {
+  const device = await testDevice('matrix');
+  const random = uniformSource(5);
+  const half = (shape: number[]) => ({
+    host: Float64Array.from(decodeBytes(encodeBytes(normalValues(shape, random).data, 'float16'), 'float16')),
+    shape,
+  });
+
+  // Few cases: each is a pipeline of its own, and compiling an emulation takes seconds.
+  it.skipIf(device.info.subgroupMatrix.length === 0).each([
+    // float32 sums of exact products.
+    [false, true, 72, 56, 96, 'float32', 1e-6],
+    [false, true, 300, 260, 48, 'float32', 1e-6],
+    // The result is rounded to float16: 2⁻¹¹.
+    [true, false, 66, 500, 63, 'float16', 5e-4],
+    [false, false, 64, 64, 64, 'float16', 5e-4],
+  ] as const)(
+    'multiplies (transposed: %s, %s) %i × %i × %i into %s',
+    async (transposeA, transposeB, m, n, k, dtype, limit) => {
+      const a = half(transposeA ? [k, m] : [m, k]);
+      const b = half(transposeB ? [n, k] : [k, n]);
+      const [left, right] = [a, b].map(({ host, shape }) => tensor(device, host, shape, { dtype: 'float16' }));
+      const product = matmul(left!, right!, { transposeA, transposeB, dtype });
+      const hosts = [a, b].map(({ host, shape }) => ({ shape, data: host }));
+      const want = matmulReference(hosts[0]!, hosts[1]!, { transposeA, transposeB });
+      expect(relativeError(await product.read(), want.data)).toBeLessThan(limit);
+      for (const made of [left!, right!, product]) made.dispose();
+    },
+  );
 });

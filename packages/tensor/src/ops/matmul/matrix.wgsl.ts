@@ -1,4 +1,10 @@
 import { defineKernel } from '../../device/kernel.js';
+import {
+  type MatrixArray,
+  type MatrixUnitSizes,
+  MatrixUnits,
+  matrixDirectives,
+} from '../../device/matrix-units.wgsl.js';
 import { eachCell, MATMUL_PARAMS, range } from './common.wgsl.js';
 
 /** Halves in a vector of 16 bytes, the unit in which tiles are fetched, kept and loaded as matrices. */
@@ -20,13 +26,7 @@ export interface MatrixTile {
 }
 
 /** Everything that is compiled into a variant of the kernel. */
-export interface MatrixConstants extends MatrixTile {
-  /** The matrix configuration: [m, k] · [k, n]. */
-  readonly matrixM: number;
-  readonly matrixN: number;
-  readonly matrixK: number;
-  /** Invocations of a subgroup. */
-  readonly lanes: number;
+export interface MatrixConstants extends MatrixTile, MatrixUnitSizes {
   /** Neighbours in the operand's memory lie along k. */
   readonly aAlongK: boolean;
   readonly bAlongK: boolean;
@@ -85,12 +85,7 @@ export const matrixMatmul = defineKernel({
   name: 'matmul_matrix',
   bindings: { a: 'read', b: 'read', c: 'write' },
   params: MATMUL_PARAMS,
-  directives: [
-    'enable f16;',
-    'enable chromium_experimental_subgroup_matrix;',
-    // The index of a subgroup is local_invocation_id.y, which the analysis cannot know to be uniform in a subgroup.
-    'diagnostic(off, chromium.subgroup_matrix_uniformity);',
-  ],
+  directives: matrixDirectives,
   vectors: ({ constants }) => ({
     ...(constants['aVectors'] === true && { a: 4 as const }),
     ...(constants['bVectors'] === true && { b: 4 as const }),
@@ -100,10 +95,16 @@ export const matrixMatmul = defineKernel({
     const c = constants as unknown as MatrixConstants;
     return c.lanes * matrixSubgroups(c);
   },
-  source: ({ constants }) => source(constants as unknown as MatrixConstants, constants['accumulate'] === true),
+  source: (variant) => {
+    const c = variant.constants as unknown as MatrixConstants;
+    return source(c, new MatrixUnits(c, variant), variant.constants['accumulate'] === true);
+  },
 });
 
-function source(c: MatrixConstants, accumulate: boolean): string {
+/** Where tiles and results lie. */
+const MEMORY: MatrixArray = { name: 'memory', type: 'vec4<u32>' };
+
+function source(c: MatrixConstants, units: MatrixUnits, accumulate: boolean): string {
   const subgroups = matrixSubgroups(c);
   const threads = c.lanes * subgroups;
   const [a, b] = [staged(c.aAlongK, c.rows, c.step), staged(c.bAlongK, c.columns, c.step)];
@@ -120,21 +121,22 @@ function source(c: MatrixConstants, accumulate: boolean): string {
   const [down, across] = [c.subgroupRows / c.matrixM, c.subgroupColumns / c.matrixN];
   const multiply = `
 ${range(across)
-  .map((j) => `      let b${j} = ${loadMatrix('Right', operandB, 'sub_n', j * c.matrixN, c.matrixK)};`)
+  .map((j) => `      ${loadMatrix(units, `b${j}`, 'Right', operandB, 'sub_n', j * c.matrixN, c.matrixK)}`)
   .join('\n')}
 ${range(down)
   .map((i) => {
-    const load = `      let a${i} = ${loadMatrix('Left', operandA, 'sub_m', i * c.matrixM, c.matrixK)};`;
-    const products = range(across).map(
-      (j) => `      sum${i}_${j} = subgroupMatrixMultiplyAccumulate(a${i}, b${j}, sum${i}_${j});`,
-    );
-    return [load, ...products].join('\n');
+    const load = loadMatrix(units, `a${i}`, 'Left', operandA, 'sub_m', i * c.matrixM, c.matrixK);
+    return [load, ...range(across).map((j) => units.multiply(`sum${i}_${j}`, `a${i}`, `b${j}`))]
+      .map((statement) => `      ${statement}`)
+      .join('\n');
   })
   .join('\n')}`;
+  const sums = eachCell(down, across, (i, j) => `  ${units.declare(`sum${i}_${j}`)}`);
+  const results = range(down)
+    .map((i) => writeResults(c, units, i, across))
+    .join('\n');
   return /* wgsl */ `
-alias Left = subgroup_matrix_left<f16, ${c.matrixK}, ${c.matrixM}>;
-alias Right = subgroup_matrix_right<f16, ${c.matrixN}, ${c.matrixK}>;
-alias Result = subgroup_matrix_result<f32, ${c.matrixN}, ${c.matrixM}>;
+${units.declarations()}
 var<workgroup> memory: array<vec4<u32>, ${memoryVectors(c)}>;
 ${[operandA, operandB]
   .filter(({ vectors }) => !vectors)
@@ -146,13 +148,14 @@ ${c.cVectors ? storeVector(accumulate) : storeElements(accumulate)}
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
   let tile = wid.x + wid.y * nwg.x;
   if (tile >= p.tiles) { return; }
+  ${units.begin('local.x', 'nwg.x')}
 ${groupedOrigin(c.rows, c.columns)}
   let lid = local.y * ${c.lanes}u + local.x;
   let sub_m = (local.y % ${c.rows / c.subgroupRows}u) * ${c.subgroupRows}u;
   let sub_n = (local.y / ${c.rows / c.subgroupRows}u) * ${c.subgroupColumns}u;
 ${place(operandA)}
 ${place(operandB)}
-${eachCell(down, across, (i, j) => `  var sum${i}_${j}: Result;`)}
+${sums}
   var k = k_first;
 ${fetch(operandA, c.step)}
 ${fetch(operandB, c.step)}
@@ -168,9 +171,7 @@ ${fetch(operandB, c.step)}
     for (var d = 0u; d < ${c.step / c.matrixK}u; d++) {${multiply}
     }
   }
-${range(down)
-  .map((i) => writeResults(c, i, across))
-  .join('\n')}
+${results}
 }`;
 }
 
@@ -294,8 +295,16 @@ function keep(operand: Operand): string {
     .join('\n');
 }
 
-/** WGSL expression for the matrix of `depth` along k that is `side` past the subgroup's own corner, and the d-th in k. */
-function loadMatrix(type: 'Left' | 'Right', operand: Operand, corner: string, side: number, depth: number): string {
+/** WGSL that loads the matrix of `depth` along k that is `side` past the subgroup's own corner, and the d-th in k. */
+function loadMatrix(
+  units: MatrixUnits,
+  matrix: string,
+  type: 'Left' | 'Right',
+  operand: Operand,
+  corner: string,
+  side: number,
+  depth: number,
+): string {
   const {
     alongK,
     at,
@@ -306,24 +315,22 @@ function loadMatrix(type: 'Left' | 'Right', operand: Operand, corner: string, si
     : `${corner} / ${HALVES}u + d * ${depth * pitch}u + ${at + side / HALVES}u`;
   // Lines of A along k are its rows; lines of B along k are its columns.
   const order = alongK === (type === 'Left') ? 'row_major' : 'col_major';
-  return `subgroupMatrixLoad<${type}, ${order}>(&memory, ${first}, ${pitch}u)`;
+  return units.load(matrix, type, order, MEMORY, first, `${pitch}u`);
 }
 
 /** WGSL that writes the results of one row of matrices: through the subgroup's part of workgroup memory. */
-function writeResults(c: MatrixConstants, i: number, across: number): string {
+function writeResults(c: MatrixConstants, units: MatrixUnits, i: number, across: number): string {
   const pitch = resultPitch(c);
   const width = c.subgroupColumns / FLOATS;
-  const units = (c.matrixM * width) / c.lanes;
+  const rounds = (c.matrixM * width) / c.lanes;
   return /* wgsl */ `  workgroupBarrier();
   {
     let own = local.y * ${c.matrixM * pitch}u;
 ${range(across)
-  .map(
-    (j) => `    subgroupMatrixStore<row_major>(&memory, own + ${(j * c.matrixN) / FLOATS}u, sum${i}_${j}, ${pitch}u);`,
-  )
+  .map((j) => `    ${units.store(`sum${i}_${j}`, MEMORY, `own + ${(j * c.matrixN) / FLOATS}u`, `${pitch}u`)}`)
   .join('\n')}
     workgroupBarrier();
-    for (var u = 0u; u < ${units}u; u++) {
+    for (var u = 0u; u < ${rounds}u; u++) {
       let unit = u * ${c.lanes}u + local.x;
       let row = unit / ${width}u;
       let column = unit % ${width}u;

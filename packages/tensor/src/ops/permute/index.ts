@@ -22,6 +22,7 @@ export const permuteOp = defineOp<PermuteAttributes>({
     return [{ shape: order.map((d) => x!.shape[d]!), dtype: x!.dtype }];
   },
   forward: ({ inputs: [x], outputs: [y], attributes: { order } }) => permuteInto(x!, y!, order),
+  saves: { inputs: [], outputs: [] },
   backward({ device, inputs: [x], gradients: [g], attributes: { order } }) {
     const d = allocateTensor(device, x!);
     permuteInto(g!, d, inverse(order));

@@ -1,9 +1,10 @@
 import { allocateTensor, defineOp, type Op } from '../../core/define-op.js';
 import { isComputable } from '../../core/dtype.js';
 import { type HostTensor, hostTensor } from '../../core/host.js';
-import { dtypeError, type Shape, shapeError, showShape } from '../../core/shape.js';
+import { dtypeError, type Shape, shapeError, showShape, type TensorSpec } from '../../core/shape.js';
 import type { Tensor } from '../../core/tensor.js';
 import { defineKernel, type Kernel, linearMain } from '../../device/kernel.js';
+import { cast } from '../cast/index.js';
 import { sumTo, sumToReference } from '../reduce/sum-to.js';
 import { BINARY, type BinaryName, type BinaryRow } from './binary-table.js';
 import { type BroadcastPlan, MAX_DIMENSIONS, planBroadcast } from './broadcast.js';
@@ -84,7 +85,13 @@ function defineBinary(name: string, row: BinaryRow): Op<Record<never, never>> {
     forward({ inputs: [a, b], outputs: [y] }) {
       run(forward, plan(name, a!.shape, b!.shape), a!, b!, y!);
     },
+    saves: { inputs: row.derivatives.every(isConstant) ? [] : [0, 1], outputs: [] },
     backward({ device, inputs: [a, b], gradients: [g], needs }) {
+      if (row.derivatives.every(isConstant)) {
+        return [a!, b!].map((operand, k) =>
+          needs[k] ? constantGradient(g!, Number(row.derivatives[k]), operand) : undefined,
+        );
+      }
       const broadcast = plan(name, a!.shape, b!.shape);
       return [a!, b!].map((operand, k) => {
         if (!needs[k]) return undefined;
@@ -106,6 +113,14 @@ function defineBinary(name: string, row: BinaryRow): Op<Record<never, never>> {
         }),
     },
   });
+}
+
+const isConstant = (derivative: string): boolean => Number.isFinite(Number(derivative));
+
+/** The gradient of an operand whose derivative is the same everywhere: no operand is read. */
+function constantGradient(g: Tensor, derivative: number, operand: TensorSpec): Tensor {
+  const summed = sumTo(derivative === 1 ? g : scale(g, derivative), operand.shape);
+  return summed.dtype === operand.dtype ? summed : cast(summed, operand.dtype);
 }
 
 function zip(name: string, a: HostTensor, b: HostTensor, f: (a: number, b: number) => number): HostTensor {

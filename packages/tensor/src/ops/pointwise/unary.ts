@@ -31,7 +31,7 @@ function backwardKernel(name: string, row: UnaryRow): Kernel {
     bindings: { x_in: 'read', y_in: 'read', g_in: 'read', d: 'write' },
     params: { count: 'u32', a: 'f32' },
     vectors: vectorsWhere(['x_in', 'y_in', 'g_in', 'd']),
-    // x and y are both bound for every row, so that one layout serves the table; unused loads are dropped by the compiler.
+    // Loads that a row does not use are dropped by the compiler.
     source: ({ constants }) =>
       UNARY_HELPERS +
       pointwiseMain({ x: 'x_in', y: 'y_in', g: 'g_in' }, 'd', `g * (${row.derivative})`, Boolean(constants['vector'])),
@@ -53,6 +53,7 @@ function overAll(device: Device, kernel: Kernel, bindings: Record<string, Tensor
 function defineUnary(name: string, row: UnaryRow): Op<UnaryAttributes> {
   const forward = forwardKernel(name, row);
   const backward = backwardKernel(name, row);
+  const uses = (letter: 'x' | 'y'): boolean => new RegExp(`\\b${letter}\\b`).test(row.derivative);
   return defineOp<UnaryAttributes>({
     name,
     shape([x]) {
@@ -62,9 +63,12 @@ function defineUnary(name: string, row: UnaryRow): Op<UnaryAttributes> {
     forward({ device, inputs: [x], outputs: [y], attributes }) {
       overAll(device, forward, { x_in: x!, y_out: y! }, x!.size, attributes.a);
     },
+    saves: { inputs: uses('x') ? [0] : [], outputs: uses('y') ? [0] : [] },
     backward({ device, inputs: [x], outputs: [y], gradients: [g], attributes }) {
       const d = allocateTensor(device, x!);
-      overAll(device, backward, { x_in: x!, y_in: y!, g_in: g!, d }, x!.size, attributes.a);
+      // One layout serves the table: what a row does not use is bound all the same, as the gradient.
+      const bound = { x_in: uses('x') ? x! : g!, y_in: uses('y') ? y! : g! };
+      overAll(device, backward, { ...bound, g_in: g!, d }, x!.size, attributes.a);
       return [d];
     },
     reference: {

@@ -18,6 +18,7 @@ export const reshapeOp = defineOp<ReshapeAttributes>({
     }
     return [{ shape: [...shape], dtype: x!.dtype }];
   },
+  saves: { inputs: [], outputs: [] },
   backward: ({ inputs: [x], gradients: [g] }) => [g!.view({ shape: x!.shape, dtype: g!.dtype })],
   reference: {
     forward: ([x], { shape }) => [reshapeReference(x!, shape)],

@@ -52,6 +52,7 @@ export const rmsNormOp = defineOp<RmsNormAttributes>({
       groups: rowGroups(device, forwardKernel, r!.size, plan),
     });
   },
+  saves: { outputs: [1] },
   backward({ device, inputs: [x, weight], outputs: [, r], gradients: [g], needs }) {
     const columns = x!.shape[x!.shape.length - 1]!;
     const rows = r!.size;

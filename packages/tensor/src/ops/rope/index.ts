@@ -63,6 +63,7 @@ export const ropeOp = defineOp<RopeAttributes>({
   forward({ inputs: [x, cos, sin, positions], outputs: [y], attributes }) {
     run(x!, y!, { cos: cos!, sin: sin! }, positions, attributes, false);
   },
+  saves: { inputs: [1, 2, 3], outputs: [] },
   backward({ device, inputs: [x, cos, sin, positions], gradients: [g], attributes, needs }) {
     if (!needs[0]) return [];
     const d = allocateTensor(device, x!);

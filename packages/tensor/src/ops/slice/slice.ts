@@ -32,6 +32,7 @@ export const sliceOp = defineOp<SliceAttributes>({
   forward({ inputs: [x], outputs: [y], attributes: { axis, start, length } }) {
     copyBlock(x!, y!, { axis, start: 0, length, from: start });
   },
+  saves: { inputs: [], outputs: [] },
   backward({ device, inputs: [x], gradients: [g], attributes: { axis, start } }) {
     const d = allocateTensor(device, x!);
     copyBlock(g!, d, { axis, start: 0, length: x!.shape[axis]!, from: -start });

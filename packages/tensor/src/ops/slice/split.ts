@@ -38,6 +38,7 @@ export const splitOp = defineOp<SplitAttributes>({
       copyBlock(x!, outputs[k]!, { axis, start: 0, length: sizes[k]!, from });
     });
   },
+  saves: { inputs: [], outputs: [] },
   backward({ device, inputs: [x], gradients, attributes: { axis, sizes } }) {
     const any = gradients.find((gradient) => gradient !== undefined);
     if (!any) return [undefined];

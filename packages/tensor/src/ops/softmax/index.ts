@@ -36,6 +36,7 @@ function define(name: string, logarithm: boolean): Op<Record<never, never>> {
     forward({ inputs: [x], outputs: [y] }) {
       run(forwardKernel, { x: x!, y: y! }, y!, logarithm);
     },
+    saves: { inputs: [] },
     backward({ device, inputs: [x], outputs: [y], gradients: [g] }) {
       const d = allocateTensor(device, x!);
       run(gradientKernel, { g: g!, y: y!, d }, d, logarithm);

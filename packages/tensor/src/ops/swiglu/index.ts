@@ -25,6 +25,7 @@ export const swigluOp = defineOp<Record<never, never>>({
       groups: Math.ceil(count / device.workgroupOf(forwardKernel)),
     });
   },
+  saves: { outputs: [] },
   backward({ device, inputs: [gate, up], gradients: [g], needs }) {
     const { count, constants } = plan(g!);
     const dGate = needs[0] ? allocateTensor(device, gate!) : undefined;
