@@ -9,6 +9,7 @@ export {
   type OpDefinition,
   type OpInputs,
   type Reference,
+  type SavedTensors,
 } from './core/define-op.js';
 export type { DType, HostData } from './core/dtype.js';
 export {
@@ -25,6 +26,7 @@ export { type ReadData, Tensor } from './core/tensor.js';
 export type { Device, DeviceInfo, DeviceOptions, DeviceStatistics, MatrixShape, Program } from './device/device.js';
 export { defineKernel, type Kernel, type KernelVariant, linearMain, rowMain } from './device/kernel.js';
 export { type AdapterChoice, type OpenDeviceOptions, openDevice } from './device/open.js';
+export type { KernelTime } from './device/profile.js';
 export { ZebraError, type ZebraErrorCode } from './errors.js';
 export { argmax } from './ops/argmax/index.js';
 export { type AttentionOptions, attention } from './ops/attention/index.js';
@@ -86,4 +88,5 @@ export {
   type Gradients,
   type Schedule,
 } from './optim/index.js';
+export { type RandomNormalOptions, randomNormal } from './random/normal.js';
 export { Random, type RandomState } from './random/random.js';

@@ -3,6 +3,7 @@ import {
   type HybridLayerKind,
   HybridModel,
   type ModelSpec,
+  type ModelSpecOptions,
   modelSpec,
   modelSpecs,
   parseTransformerConfig,
@@ -68,10 +69,10 @@ const LAYERS: Readonly<Partial<Record<ModelKind, readonly HybridLayerKind[]>>> =
 };
 
 /** What a small model of a kind is made of. The MLA+Mamba2 one has every switch of the hybrids turned. */
-export function smallSpec(kind: ModelKind): ModelSpec {
+export function smallSpec(kind: ModelKind, options: ModelSpecOptions = {}): ModelSpec {
   const config = parseTransformerConfig(CONFIGS[kind]);
   const layers = LAYERS[kind];
-  if (!layers) return modelSpec(config);
+  if (!layers) return modelSpec(config, undefined, options);
   const turned = kind === 'mla-mamba2';
   const hybrid = createHybridConfig(config, {
     layers,
@@ -81,7 +82,7 @@ export function smallSpec(kind: ModelKind): ModelSpec {
     useFullKvHead: turned,
     repeatKvBeforeConv: turned,
   });
-  return modelSpec(config, hybrid);
+  return modelSpec(config, hybrid, options);
 }
 
 /** Random weights for a spec, of the size that trained ones have; owned by the caller. */
@@ -107,7 +108,7 @@ function drawOf(name: string, shape: Shape, random: Random): () => number {
 }
 
 /** A small random model of a kind: three layers, hidden size 32. The same seed gives the same weights. */
-export function smallModel(device: Device, kind: ModelKind, seed = 1): HybridModel {
-  const spec = smallSpec(kind);
+export function smallModel(device: Device, kind: ModelKind, seed = 1, options: ModelSpecOptions = {}): HybridModel {
+  const spec = smallSpec(kind, options);
   return new HybridModel(device, spec, smallWeights(device, spec, seed));
 }

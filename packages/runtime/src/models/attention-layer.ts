@@ -13,7 +13,14 @@ import {
   ZebraError,
   zeros,
 } from '@zebra/tensor';
-import { checkWeights, type Mixer, type MixerState, type RopeTables, type SequenceContext } from '@zebra/tensor/nn';
+import {
+  type ComputeDType,
+  checkWeights,
+  type Mixer,
+  type MixerState,
+  type RopeTables,
+  type SequenceContext,
+} from '@zebra/tensor/nn';
 
 /** Sizes and options of a grouped-query attention layer. */
 export interface AttentionConfig {
@@ -44,18 +51,18 @@ export function attentionSpecs(config: AttentionConfig): Map<string, Shape> {
   return specs;
 }
 
-/** Keys (after RoPE) and values of one layer: [B, C, K, h] each, float32. */
+/** Keys (after RoPE) and values of one layer: [B, C, K, h] each. */
 export class AttentionState implements MixerState {
   readonly keys: Tensor;
   readonly values: Tensor;
   readonly bytesPerToken: number;
   readonly constantBytes = 0;
 
-  constructor(device: Device, config: AttentionConfig, batch: number, capacity: number) {
+  constructor(device: Device, config: AttentionConfig, batch: number, capacity: number, dtype: ComputeDType) {
     const shape = [batch, capacity, config.keyValueHeadCount, config.headDim];
-    this.keys = keep(zeros(device, shape));
-    this.values = keep(zeros(device, shape));
-    this.bytesPerToken = 2 * config.keyValueHeadCount * config.headDim * 4;
+    this.keys = keep(zeros(device, shape, { dtype }));
+    this.values = keep(zeros(device, shape, { dtype }));
+    this.bytesPerToken = (this.keys.byteLength + this.values.byteLength) / (batch * capacity);
   }
 
   dispose(): void {
@@ -84,9 +91,9 @@ export class AttentionLayer implements Mixer {
   }
 
   /** @throws ZebraError `argument` for a capacity beyond the rotary tables */
-  newState(batch: number, capacity: number): AttentionState {
+  newState(batch: number, capacity: number, dtype: ComputeDType = 'float32'): AttentionState {
     this.assertPositions(capacity);
-    return new AttentionState(this.weight('q_proj.weight').device, this.config, batch, capacity);
+    return new AttentionState(this.weight('q_proj.weight').device, this.config, batch, capacity, dtype);
   }
 
   forward(x_BTD: Tensor, context: SequenceContext, state?: MixerState): Tensor {
@@ -103,7 +110,7 @@ export class AttentionLayer implements Mixer {
       ? this.cached(q_BTHh, k_BTKh, v_BTKh, context, state)
       : attention(q_BTHh, k_BTKh, v_BTKh, segmentsOf(context));
     const [batch, tokens] = x_BTD.shape as [number, number, number];
-    return linear(reshape(y_BTHh, [batch, tokens, -1]), this.weight('o_proj.weight'));
+    return linear(reshape(y_BTHh, [batch, tokens, -1]), this.weight('o_proj.weight'), undefined, { dtype: 'float32' });
   }
 
   private cached(q: Tensor, k: Tensor, v: Tensor, context: SequenceContext, state: MixerState): Tensor {

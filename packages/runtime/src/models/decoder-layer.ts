@@ -1,12 +1,21 @@
 // Shape suffixes: B rows, T tokens, D hidden size, F MLP size.
 import { add, linear, rmsNorm, type Shape, swiglu, type Tensor } from '@zebra/tensor';
-import { checkWeights, type LayerResult, type Mixer, type MixerState, type SequenceContext } from '@zebra/tensor/nn';
+import {
+  type ComputeDType,
+  checkWeights,
+  type LayerResult,
+  type Mixer,
+  type MixerState,
+  type SequenceContext,
+} from '@zebra/tensor/nn';
 
 /** Sizes of the parts of a decoder layer around its mixer. */
 export interface DecoderLayerConfig {
   readonly hiddenSize: number;
   readonly intermediateSize: number;
   readonly normEpsilon: number;
+  /** What mixer and MLP compute in; the residual stream is float32. Default float32. */
+  readonly computeDType?: ComputeDType;
 }
 
 /** Parameters of a decoder layer around its mixer, by name. */
@@ -42,11 +51,14 @@ export class DecoderLayer {
       linear(normed_BTD, this.weight('mlp.gate_proj.weight')),
       linear(normed_BTD, this.weight('mlp.up_proj.weight')),
     );
-    return { output: add(middle_BTD, linear(gated_BTF, this.weight('mlp.down_proj.weight'))), mixerOutput };
+    // float32: the sums of a residual stream pass what float16 holds in some models.
+    const mlp_BTD = linear(gated_BTF, this.weight('mlp.down_proj.weight'), undefined, { dtype: 'float32' });
+    return { output: add(middle_BTD, mlp_BTD), mixerOutput };
   }
 
   private norm(x: Tensor, name: string): Tensor {
-    return rmsNorm(x, this.weight(name), { eps: this.config.normEpsilon });
+    const { normEpsilon, computeDType = 'float32' } = this.config;
+    return rmsNorm(x, this.weight(name), { eps: normEpsilon, dtype: computeDType });
   }
 
   private weight(name: string): Tensor {

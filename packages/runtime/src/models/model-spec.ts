@@ -1,6 +1,7 @@
 import type { Mamba2Config } from '@zebra/mamba2';
 import type { MlaConfig } from '@zebra/mla';
 import { ZebraError } from '@zebra/tensor';
+import type { ComputeDType } from '@zebra/tensor/nn';
 import type { HybridConfig, TransformerConfig } from '../config/index.js';
 import type { LayerKind } from './prefixes.js';
 import { positionsOf } from './rope.js';
@@ -13,6 +14,8 @@ export interface ModelSpec {
   readonly hybrid: HybridConfig | undefined;
   /** Rows of the rotary tables: the most tokens that a sequence may have. */
   readonly maxPositions: number;
+  /** See {@link ModelSpecOptions}. */
+  readonly computeDType: ComputeDType;
   mla(layer: number): MlaConfig;
   mamba2(): Mamba2Config;
 }
@@ -21,6 +24,11 @@ export interface ModelSpec {
 export interface ModelSpecOptions {
   /** Most tokens that a sequence may have. Default: the config's context, at most 16384. */
   readonly maxPositions?: number;
+  /**
+   * What layers compute in: activations, caches and the weights' copies. The residual stream, norms' statistics and all
+   * sums stay float32. `float16` needs an adapter with `shader-f16`, and is what the matrix units of GPUs take. Default float32.
+   */
+  readonly computeDType?: ComputeDType;
 }
 
 /** The spec of a plain Transformer, or with `hybrid` of a hybrid. */
@@ -42,6 +50,7 @@ export function modelSpec(config: TransformerConfig, hybrid?: HybridConfig, opti
     layers,
     hybrid,
     maxPositions,
+    computeDType: options.computeDType ?? 'float32',
     mla: (layer) => mlaConfig(config, need(), layer, maxPositions),
     mamba2: () => ({
       hiddenSize: config.hiddenSize,

@@ -2,7 +2,7 @@
 
 import { Mamba2Layer } from '@zebra/mamba2';
 import { MlaLayer } from '@zebra/mla';
-import { type Device, embedding, rmsNorm, type Tensor } from '@zebra/tensor';
+import { type Device, embedding, rmsNorm, type Tensor, ZebraError } from '@zebra/tensor';
 import {
   type Cache,
   checkWeights,
@@ -40,11 +40,13 @@ export class HybridModel implements LayeredCausalLM {
   private readonly mlaLayers: readonly MlaLayer[];
 
   /**
-   * @param weights exactly the parameters of {@link modelSpecs}, float32; owned by the model from here on
-   * @throws ZebraError `format` that lists every missing, extra and misshaped parameter
+   * @param weights exactly the parameters of {@link modelSpecs}, float32, or matrices float16 (for inference); owned by
+   *   the model from here on
+   * @throws ZebraError `dtype` where the spec computes in float16 and the device cannot; `format` that lists every missing, extra and misshaped parameter
    */
   constructor(device: Device, spec: ModelSpec, weights: ReadonlyMap<string, Tensor>) {
     checkWeights('model', modelSpecs(spec), weights);
+    assertComputes(device, spec);
     this.device = device;
     this.spec = spec;
     this.weights = weights;
@@ -68,13 +70,14 @@ export class HybridModel implements LayeredCausalLM {
     const all = under(this.weights, layerPrefix(layer));
     const mixerWeights = under(all, `${MIXER_PREFIX[kind]}.`);
     const around = new Map([...decoderSpecs(config).keys()].map((name) => [name, all.get(name) as Tensor]));
+    const decoder = { ...config, computeDType: this.spec.computeDType };
     if (kind === 'attention') {
-      return new DecoderLayer(config, new AttentionLayer(config, mixerWeights, this.tables as RopeTables), around);
+      return new DecoderLayer(decoder, new AttentionLayer(config, mixerWeights, this.tables as RopeTables), around);
     }
-    if (kind === 'mamba2') return new DecoderLayer(config, new Mamba2Layer(this.spec.mamba2(), mixerWeights), around);
+    if (kind === 'mamba2') return new DecoderLayer(decoder, new Mamba2Layer(this.spec.mamba2(), mixerWeights), around);
     const mla = new MlaLayer(this.spec.mla(layer), mixerWeights);
     mlaLayers.push(mla);
-    return new DecoderLayer(config, mla, around);
+    return new DecoderLayer(decoder, mla, around);
   }
 
   namedParameters(): ReadonlyMap<string, Tensor> {
@@ -87,7 +90,7 @@ export class HybridModel implements LayeredCausalLM {
   }
 
   embed(ids_BT: Tensor): Tensor {
-    return embedding(this.weights.get('model.embed_tokens.weight') as Tensor, ids_BT);
+    return embedding(this.weights.get('model.embed_tokens.weight') as Tensor, ids_BT, { dtype: 'float32' });
   }
 
   forwardLayer(layer: number, x_BTD: Tensor, context: SequenceContext, state?: MixerState): LayerResult {
@@ -95,7 +98,9 @@ export class HybridModel implements LayeredCausalLM {
   }
 
   finalNorm(x_BTD: Tensor): Tensor {
-    return rmsNorm(x_BTD, this.weights.get('model.norm.weight') as Tensor, { eps: this.spec.config.normEpsilon });
+    const { config, computeDType } = this.spec;
+    const weight = this.weights.get('model.norm.weight') as Tensor;
+    return rmsNorm(x_BTD, weight, { eps: config.normEpsilon, dtype: computeDType });
   }
 
   forward(ids_BT: Tensor, options?: ForwardOptions): Tensor {
@@ -103,11 +108,11 @@ export class HybridModel implements LayeredCausalLM {
   }
 
   newLayerState(layer: number, batch: number, capacity: number): MixerState {
-    return this.layer(layer).mixer.newState(batch, capacity);
+    return this.layer(layer).mixer.newState(batch, capacity, this.spec.computeDType);
   }
 
   newCache(batch: number, capacity: number): Cache {
-    const states = this.layers.map((layer) => layer.mixer.newState(batch, capacity));
+    const states = this.layers.map((_, layer) => this.newLayerState(layer, batch, capacity));
     return new SequenceCache(this.device, batch, capacity, states);
   }
 
@@ -124,5 +129,14 @@ export class HybridModel implements LayeredCausalLM {
 
   private layer(index: number): DecoderLayer {
     return this.layers[index] as DecoderLayer;
+  }
+}
+
+function assertComputes(device: Device, { computeDType }: ModelSpec): void {
+  if (computeDType === 'float16' && !device.info.float16) {
+    throw new ZebraError(
+      'dtype',
+      'model: this adapter cannot compute in float16 (it lacks shader-f16). Leave computeDType at float32.',
+    );
   }
 }

@@ -166,6 +166,20 @@ describe('programs', () => {
     x.dispose();
   });
 
+  it('say what each of their kernels took', async () => {
+    if (!device.info.timestamps) return;
+    using x = tensor(device, [1, 2, 3]);
+    using program = device.capture(() => scope(() => add(square(x), square(x))));
+    const times = await program.profile();
+    // The device fills fresh memory with NaN, which is a kernel too.
+    const counts = new Map(times.map(({ name, dispatches }) => [name, dispatches]));
+    expect(counts.get('unary_square')).toBe(2);
+    expect(counts.get('binary_add')).toBe(1);
+    for (const { milliseconds } of times) expect(milliseconds).toBeGreaterThanOrEqual(0);
+    expect([...(await program.result.read())]).toEqual([2, 8, 18]);
+    program.result.dispose();
+  });
+
   it('keep outside tensors alive, and their outputs die with them', async () => {
     const x = tensor(device, [2]);
     const program = device.capture(() => square(x));

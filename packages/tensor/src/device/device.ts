@@ -6,6 +6,7 @@ import { EagerQueue } from './eager.js';
 import { assembleSource, type Kernel, type KernelVariant, packParams } from './kernel.js';
 import { poisonKernel } from './poison.js';
 import { BufferPool, type PoolStatistics } from './pool.js';
+import type { KernelTime } from './profile.js';
 import { type ProgramStatistics, RecordedProgram } from './program.js';
 import { Recorder } from './recorder.js';
 import { settle } from './settle.js';
@@ -81,6 +82,11 @@ export interface Program<T> {
   readonly result: T;
   readonly statistics: ProgramStatistics;
   run(): void;
+  /**
+   * Runs it once, kernel by kernel, and says what each took, longest first. For finding out where time goes: the sum is
+   * more than a run takes. Needs an adapter with timestamps.
+   */
+  profile(): Promise<KernelTime[]>;
   dispose(): void;
   [Symbol.dispose](): void;
 }
@@ -216,6 +222,11 @@ export class Device {
       run: () => {
         this.assertOpen();
         this.queue.submitAfter(() => program.encode());
+      },
+      profile: () => {
+        this.assertOpen();
+        this.queue.flush();
+        return program.profile();
       },
       dispose: () => this.disposeProgram(program),
       [Symbol.dispose]: () => this.disposeProgram(program),

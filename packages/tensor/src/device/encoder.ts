@@ -52,6 +52,18 @@ export class CommandWriter {
     this.encoder.copyBufferToBuffer(source, command.source.offset, target, command.target.offset, command.target.size);
   }
 
+  /** Writes a command, a dispatch in a pass of its own with timestamps around it. */
+  writeTimed(
+    command: Command,
+    bindGroup: GPUBindGroup | undefined,
+    timestampWrites: GPUComputePassTimestampWrites,
+  ): void {
+    this.endPass();
+    if (command.kind === 'dispatch') this.pass = this.encoder.beginComputePass({ timestampWrites });
+    this.write(command, bindGroup);
+    this.endPass();
+  }
+
   /** Copies out to a buffer that is no storage (a staging buffer for reading). */
   copyOut(source: StorageRange, target: GPUBuffer): void {
     this.endPass();

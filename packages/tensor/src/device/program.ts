@@ -2,6 +2,7 @@ import { ZebraError } from '../errors.js';
 import { type Command, rangesOf } from './command.js';
 import { bindGroupFor, CommandWriter, PARAM_STRIDE } from './encoder.js';
 import type { BufferPool } from './pool.js';
+import { type KernelTime, profileCommands } from './profile.js';
 import type { Recorder } from './recorder.js';
 import type { Storage } from './storage.js';
 
@@ -99,6 +100,12 @@ export class RecordedProgram {
     const writer = new CommandWriter(this.device);
     for (let i = 0; i < this.commands.length; i++) writer.write(this.commands[i] as Command, this.bindGroups[i]);
     return writer.finish();
+  }
+
+  /** Runs it once and says what each kernel took. */
+  profile(): Promise<KernelTime[]> {
+    if (this.disposed) throw new ZebraError('disposed', 'Program.profile: this program was disposed of');
+    return profileCommands(this.device, this.commands, this.bindGroups);
   }
 
   dispose(): void {

@@ -18,6 +18,9 @@ export interface SequenceContext {
   readonly cache?: CacheContext;
 }
 
+/** dtypes that a model can compute in. Its residual stream is float32 in both. */
+export type ComputeDType = 'float32' | 'float16';
+
 /** What a layer must know of the cache it continues. */
 export interface CacheContext {
   /** int32 [1]: tokens in the cache before this pass. */
@@ -45,10 +48,17 @@ export interface Mixer {
   readonly kind: string;
   /** Parameters by their names in a checkpoint, without the layer's prefix. */
   namedParameters(): ReadonlyMap<string, Tensor>;
-  /** [B, T, D] in, [B, T, D] out. With a state: continues from it and updates it in place (no gradient then). */
+  /**
+   * [B, T, D] in, float32 or float16; [B, T, D] out, float32, to be added to the residual stream. It computes in the
+   * dtype of `x`. With a state: continues from it and updates it in place (no gradient then).
+   */
   forward(x: Tensor, context: SequenceContext, state?: MixerState): Tensor;
-  /** An empty state for `batch` rows of at most `capacity` tokens. The caller disposes of it. */
-  newState(batch: number, capacity: number): MixerState;
+  /**
+   * An empty state for `batch` rows of at most `capacity` tokens. The caller disposes of it.
+   *
+   * @param dtype of what grows with the tokens (keys, values, latents): that of the inputs to come. Default float32.
+   */
+  newState(batch: number, capacity: number, dtype?: ComputeDType): MixerState;
 }
 
 /** The states of all layers of one batch of sequences. Made by {@link CausalLM.newCache}. */
@@ -98,7 +108,7 @@ export interface CausalLM {
   namedParameters(): ReadonlyMap<string, Tensor>;
   /** [V, D]; logits are hidden · headWeightᵀ. Apart from `forward`, so that losses can stream over the vocabulary. */
   readonly headWeight: Tensor;
-  /** Token ids (int32 [B, T]) to hidden states after the final norm ([B, T, D], float32). */
+  /** Token ids (int32 [B, T]) to hidden states after the final norm ([B, T, D], float32 or float16 as the model computes). */
   forward(ids: Tensor, options?: ForwardOptions): Tensor;
   /** Empty states for `batch` rows of at most `capacity` tokens each. The caller disposes of it. */
   newCache(batch: number, capacity: number): Cache;

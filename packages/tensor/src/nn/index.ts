@@ -3,6 +3,7 @@ export type {
   Cache,
   CacheContext,
   CausalLM,
+  ComputeDType,
   ForwardOptions,
   LayeredCausalLM,
   LayerObservation,

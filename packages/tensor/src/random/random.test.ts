@@ -1,4 +1,6 @@
 import { describe, expect, it } from 'vitest';
+import { testDevice } from '../testing/index.js';
+import { randomNormal } from './normal.js';
 import { Random } from './random.js';
 
 describe('Random', () => {
@@ -50,5 +52,28 @@ describe('Random', () => {
     const counts = [0, 0, 0];
     for (let i = 0; i < n; i++) counts[random.integer(3)]!++;
     for (const count of counts) expect(Math.abs(count - n / 3)).toBeLessThan(4 * Math.sqrt(n / 3));
+  });
+});
+
+describe('randomNormal', async () => {
+  const device = await testDevice();
+
+  it('draws normal numbers of the deviation asked for, the same for a seed and others for another', async () => {
+    const draw = async (seed: number) => {
+      using made = randomNormal(device, [400, 500], { seed, deviation: 2 });
+      return (await made.read()) as Float32Array;
+    };
+    const values = await draw(7);
+    const moment = (power: number) => values.reduce((sum, v) => sum + (v / 2) ** power, 0) / values.length;
+    // Four standard errors of each moment over 200,000 draws.
+    expect(Math.abs(moment(1))).toBeLessThan(0.009);
+    expect(Math.abs(moment(2) - 1)).toBeLessThan(0.013);
+    expect(Math.abs(moment(3))).toBeLessThan(0.035);
+    expect(Math.abs(moment(4) - 3)).toBeLessThan(0.09);
+    expect(await draw(7)).toEqual(values);
+    const other = await draw(8);
+    const correlation = other.reduce((sum, v, i) => sum + v * values[i]!, 0) / (4 * values.length);
+    expect(Math.abs(correlation)).toBeLessThan(0.009);
+    expect(() => randomNormal(device, [2], { dtype: 'int32' })).toThrow(/float32 or float16/);
   });
 });
