@@ -1,6 +1,7 @@
 import { ZebraError } from '../errors.js';
 import { type Command, rangesOf } from './command.js';
 import { bindGroupFor, CommandWriter, PARAM_STRIDE } from './encoder.js';
+import { mostAlive, shareMemory } from './plan.js';
 import type { BufferPool } from './pool.js';
 import { type KernelTime, profileCommands } from './profile.js';
 import type { Recorder } from './recorder.js';
@@ -14,10 +15,9 @@ export interface ProgramStatistics {
   readonly workspaceBytes: number;
   /** Bytes they would take without sharing. */
   readonly unsharedBytes: number;
+  /** Bytes that are alive at once, at most: no sharing could need less. */
+  readonly leastBytes: number;
 }
-
-/** A slot much larger than what is asked for stays free for something larger. */
-const LARGEST_WASTE = 4;
 
 /**
  * A flat list of commands over fixed buffers: recorded once, replayed with no allocation, no new bind group and one
@@ -34,6 +34,7 @@ export class RecordedProgram {
   private readonly slots: Storage[] = [];
   private readonly retained = new Set<Storage>();
   private readonly uniform: GPUBuffer;
+  private leastBytes = 0;
   private disposed = false;
 
   constructor(device: GPUDevice, pool: BufferPool, recorder: Recorder) {
@@ -59,33 +60,33 @@ export class RecordedProgram {
       dispatches: this.commands.filter((command) => command.kind === 'dispatch').length,
       workspaceBytes: this.slots.reduce((sum, slot) => sum + slot.byteLength, 0),
       unsharedBytes: [...this.made].reduce((sum, storage) => sum + storage.byteLength, 0),
+      leastBytes: this.leastBytes,
     };
   }
 
   /** Gives every recorded storage a buffer. Those without a handle left share theirs once their last use is past. */
   private planMemory(): void {
+    const firstUse = new Map<Storage, number>();
     const lastUse = new Map<Storage, number>();
     this.commands.forEach((command, index) => {
       for (const { storage } of rangesOf(command)) {
-        if (this.made.has(storage)) lastUse.set(storage, index);
-        else if (!this.retained.has(storage)) this.retained.add(storage.retain());
+        if (this.made.has(storage)) {
+          if (!firstUse.has(storage)) firstUse.set(storage, index);
+          lastUse.set(storage, index);
+        } else if (!this.retained.has(storage)) this.retained.add(storage.retain());
       }
     });
-    const free: Storage[] = [];
-    const slotOf = new Map<Storage, Storage>();
-    this.commands.forEach((command, index) => {
-      const storages = new Set(rangesOf(command).map((range) => range.storage));
-      for (const storage of storages) {
-        if (!this.made.has(storage) || slotOf.has(storage)) continue;
-        const slot = takeBestFit(free, storage.byteLength) ?? this.newSlot(storage.byteLength);
-        slotOf.set(storage, slot);
-        storage.buffer = slot.buffer;
-      }
-      for (const storage of storages) {
-        const isOutput = storage.references > 0;
-        if (!isOutput && lastUse.get(storage) === index) free.push(slotOf.get(storage) as Storage);
-      }
+    const end = this.commands.length;
+    const lifetimes = [...lastUse].map(([item, used]) => {
+      // What still has a handle is an output: it stays from its first use on.
+      const last = item.references > 0 ? end : used;
+      return { item, byteLength: item.byteLength, first: firstUse.get(item) as number, last };
     });
+    this.leastBytes = mostAlive(lifetimes);
+    for (const { byteLength, items } of shareMemory(lifetimes)) {
+      const slot = this.newSlot(byteLength);
+      for (const storage of items) storage.buffer = slot.buffer;
+    }
   }
 
   private newSlot(bytes: number): Storage {
@@ -120,14 +121,4 @@ export class RecordedProgram {
     for (const slot of this.slots) slot.release();
     for (const storage of this.retained) storage.release();
   }
-}
-
-function takeBestFit(free: Storage[], bytes: number): Storage | undefined {
-  let best = -1;
-  for (let i = 0; i < free.length; i++) {
-    const size = (free[i] as Storage).byteLength;
-    if (size < bytes || size > Math.max(4096, bytes * LARGEST_WASTE)) continue;
-    if (best < 0 || size < (free[best] as Storage).byteLength) best = i;
-  }
-  return best < 0 ? undefined : free.splice(best, 1)[0];
 }
