@@ -84,6 +84,9 @@ export {
   constantSchedule,
   cosineSchedule,
   type Gradients,
+  LossScale,
+  type LossScaleOptions,
+  type LossScaleState,
   type Schedule,
 } from './optim/index.js';
 export { Random, type RandomState } from './random/random.js';

@@ -158,3 +158,12 @@ describe('the mean cross-entropy in one pass', async () => {
     expect(device.statistics().liveBuffers).toBe(before);
   });
 });
+
+describe('the mean cross-entropy on matrix units', async () => {
+  const matrix = await testDevice('matrix');
+
+  it.runIf(matrix.info.subgroupMatrix.length > 0)('agrees with its reference', async () => {
+    // Chunks of 64 rows in pieces of 32: the shortest side that the matrix units are taken for.
+    await check(matrix, { lead: [100], columns: 136, width: 40, chunkRows: 64 }, 'float16', 'float32');
+  });
+});

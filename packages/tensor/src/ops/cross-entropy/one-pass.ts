@@ -66,6 +66,8 @@ export const meanCrossEntropyOp = defineOp<MeanCrossEntropyAttributes>({
     meanInto(y, targets, { selection, factor: 1 }, outputs[0]!, outputs[1]!);
   },
   backward: (call) => onePassGradients(call, call.attributes.needs),
+  // The gradients are there; hidden states and heads are not read again.
+  saves: { inputs: [], outputs: [1, 2, 3] },
   reference: meanReference(tokenLogProbabilityReference, 2, ({ ignoreIndex }, [, head]) =>
     selectionOf(ignoreIndex, head!.shape[0]!),
   ),

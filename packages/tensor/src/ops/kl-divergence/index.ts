@@ -120,6 +120,7 @@ export const klDivergenceOp = defineOp<KlDivergenceAttributes>({
     const factor = { constant: 1 / scale, factors: peak ? [peak] : [] };
     return [finishGradient(sums.dx, x, factor), finishGradient(sums.dHead, head, factor)];
   },
+  saves: { outputs: [1, 2, 3] },
   reference: klDivergenceReference,
 });
 

@@ -59,5 +59,7 @@ export const meanKlDivergenceOp = defineOp<MeanKlDivergenceAttributes>({
     meanInto(y, inputs[4], { selection, factor: 1 }, outputs[0]!, outputs[1]!);
   },
   backward: (call) => onePassGradients(call, call.attributes.needs, call.attributes.temperature),
+  // The gradients are there; hidden states and heads are not read again.
+  saves: { inputs: [], outputs: [1, 2, 3] },
   reference: meanReference(klDivergenceReference, 4, ({ selection }) => selection),
 });

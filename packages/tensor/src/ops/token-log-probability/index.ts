@@ -105,6 +105,7 @@ export const tokenLogProbabilityOp = defineOp<TokenLogProbabilityAttributes>({
     const factor = { constant: 1 / scale, factors: peak ? [peak] : [] };
     return [finishGradient(sums.dx, x, factor), finishGradient(sums.dHead, head, factor)];
   },
+  saves: { outputs: [1, 2] },
   reference: tokenLogProbabilityReference,
 });
 
