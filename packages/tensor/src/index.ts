@@ -86,6 +86,9 @@ export {
   constantSchedule,
   cosineSchedule,
   type Gradients,
+  LossScale,
+  type LossScaleOptions,
+  type LossScaleState,
   type Schedule,
 } from './optim/index.js';
 export { type RandomNormalOptions, randomNormal } from './random/normal.js';

@@ -26,7 +26,10 @@ export interface ValueAndGradients<T, P extends Differentiated = readonly Tensor
 
 /** Options of {@link valueAndGradients}. */
 export interface GradientOptions {
-  /** Gradient of the loss itself: 1 by default; a loss scale for mixed precision, as a tensor so that it stays data. */
+  /**
+   * Gradient of the loss itself, one element of the loss's dtype: 1 by default; a loss scale for mixed precision, as a
+   * tensor so that it stays data.
+   */
   readonly seed?: Tensor;
 }
 
@@ -73,7 +76,7 @@ function differentiate<T extends Tensor | { readonly loss: Tensor }>(
       );
     }
     const leaves = withTape(undefined, () => {
-      const seed = options.seed ? options.seed.alias() : fill(loss.device, loss.shape, 1, { dtype: loss.dtype });
+      const seed = options.seed ? seedOf(loss, options.seed) : fill(loss.device, loss.shape, 1, { dtype: loss.dtype });
       return tape.backward(new Map([[loss.id, keep(seed)]]));
     });
     for (const leaf of leaves.values()) enterScope(leaf);
@@ -82,4 +85,15 @@ function differentiate<T extends Tensor | { readonly loss: Tensor }>(
     tape.discard();
     throw error;
   }
+}
+
+/** The seed seen in the shape of the loss. */
+function seedOf(loss: Tensor, seed: Tensor): Tensor {
+  if (seed.size !== 1) {
+    throw new ZebraError('shape', `valueAndGradients: options.seed must be one element, got ${showShape(seed.shape)}`);
+  }
+  if (seed.dtype !== loss.dtype) {
+    throw new ZebraError('dtype', `valueAndGradients: options.seed is ${seed.dtype}, the loss ${loss.dtype}`);
+  }
+  return seed.view(loss);
 }

@@ -48,6 +48,9 @@ export function defineKernel<const K extends Kernel>(kernel: K): K {
   return kernel;
 }
 
+/** Workgroups for kernels that move much and compute little: large ones on a GPU, which starts only so many at a time. */
+export const wideWorkgroup: Kernel['workgroup'] = ({ software }) => (software ? 64 : 256);
+
 /**
  * An entry point with one invocation an item: `i` is the item's index, and invocations at or past `count` (a WGSL
  * expression) return at once. Works past 65,535 workgroups.

@@ -7,7 +7,9 @@ import type { Device } from '../device/device.js';
 import { ZebraError } from '../errors.js';
 import { LANES, takesVectors } from '../ops/pointwise/lanes.wgsl.js';
 import { reduceInto } from '../ops/reduce/reduce-kernel.js';
-import { adamWKernel, clipKernel, NORM_PIECE, squaredNormKernel } from './optim.wgsl.js';
+import { rowGroups } from '../ops/row/row-lanes.wgsl.js';
+import type { LossScale } from './loss-scale.js';
+import { adamWKernel, clipKernel, NORM_BLOCK, STATUS_SIZE, scaledClipKernel, squaredNormKernel } from './optim.wgsl.js';
 
 /** Options of {@link AdamW}. */
 export interface AdamWOptions {
@@ -21,6 +23,11 @@ export interface AdamWOptions {
   readonly decays?: (name: string, parameter: Tensor) => boolean;
   /** Largest global norm of the gradients; larger ones are scaled down to it. Default: no clipping. */
   readonly maxGradientNorm?: number;
+  /**
+   * The loss scale that gradients come with: they are divided by it, and a step whose gradients are not finite lowers
+   * it. It stays the caller's. Default: none, gradients come as they are.
+   */
+  readonly lossScale?: LossScale;
 }
 
 /** Gradients by parameter name. Parameters without one are left alone. */
@@ -30,18 +37,23 @@ export type Gradients = ReadonlyMap<string, Tensor>;
  * AdamW over float32 parameters, in place, with the global gradient norm and its clipping computed on the device.
  *
  * `prepare` writes what changes from step to step; `apply` only dispatches, so that it can be part of a recorded
- * program. `step` does both. A step whose gradient norm is not finite changes nothing but the step count.
+ * program. `step` does both. A step whose gradient norm is not finite changes nothing but the step count; with a loss
+ * scale it does not count in the bias corrections either.
  */
 export class AdamW {
   /** Steps so far. */
   stepCount = 0;
-  /** float32 [2]: global norm of the last gradients before clipping, and the factor they were scaled with. */
+  /**
+   * float32 [6], of the last step: global norm of the (unscaled) gradients before clipping, the loss scale they came
+   * with, steps skipped so far, the factor that they were multiplied with, and the two bias corrections.
+   */
   readonly gradientNorm: Tensor;
   private readonly device: Device;
   private readonly parameters: ReadonlyMap<string, Tensor>;
   private readonly moments = new Map<string, { m: Tensor; v: Tensor }>();
   private readonly hyper: Tensor;
-  private readonly options: Required<Omit<AdamWOptions, 'maxGradientNorm'>> & { maxGradientNorm: number };
+  private readonly options: Required<Omit<AdamWOptions, 'lossScale'>>;
+  private readonly lossScale: LossScale | undefined;
 
   /**
    * @throws ZebraError `argument` without parameters, `dtype` for one that is not float32
@@ -64,8 +76,9 @@ export class AdamW {
       // Larger than any float32 norm that is finite, so that without clipping the factor is 1.
       maxGradientNorm: options.maxGradientNorm ?? 3.4e38,
     };
-    this.hyper = keep(tensor(this.device, new Float32Array(3)));
-    this.gradientNorm = keep(tensor(this.device, new Float32Array(2)));
+    this.lossScale = options.lossScale;
+    this.hyper = keep(tensor(this.device, new Float32Array(4)));
+    this.gradientNorm = keep(tensor(this.device, new Float32Array(STATUS_SIZE)));
     for (const [name, parameter] of parameters) {
       this.moments.set(name, {
         m: keep(zeros(this.device, parameter.shape)),
@@ -78,7 +91,8 @@ export class AdamW {
   prepare(learningRate: number): void {
     this.stepCount++;
     const [beta1, beta2] = this.options.betas;
-    this.hyper.write([learningRate, 1 - beta1 ** this.stepCount, Math.sqrt(1 - beta2 ** this.stepCount)]);
+    const corrections = [1 - beta1 ** this.stepCount, Math.sqrt(1 - beta2 ** this.stepCount)];
+    this.hyper.write([learningRate, ...corrections, this.stepCount]);
   }
 
   /** Dispatches the update with the gradients at hand; their memory stays the caller's. */
@@ -98,7 +112,7 @@ export class AdamW {
           m: m.range(),
           v: v.range(),
           h: this.hyper.range(),
-          clip: this.gradientNorm.range(),
+          status: this.gradientNorm.range(),
         },
         params: { count, beta1, beta2, epsilon, decay: decays(name, parameter) ? weightDecay : 0 },
         constants: { vector },
@@ -144,27 +158,46 @@ export class AdamW {
 
   /** Global norm and clip factor, from partial sums in a fixed order. */
   private measure(gradients: Gradients): void {
+    const { device } = this;
+    const { software } = device.info;
+    const size = NORM_BLOCK[software ? 'software' : 'hardware'];
     scope(() => {
-      const pieces = [...gradients.values()].map((gradient) => Math.ceil(gradient.size / NORM_PIECE));
-      const total = pieces.reduce((sum, n) => sum + n, 0);
-      const partial = allocateTensor(this.device, { shape: [total], dtype: 'float32' });
+      const blocks = [...gradients.values()].map((gradient) => Math.ceil(gradient.size / size));
+      const total = blocks.reduce((sum, n) => sum + n, 0);
+      const partial = allocateTensor(device, { shape: [total], dtype: 'float32' });
       let first = 0;
       [...gradients.values()].forEach((gradient, index) => {
-        const count = pieces[index]!;
-        this.device.dispatch(squaredNormKernel, {
+        const rows = blocks[index]!;
+        const width = takesVectors(gradient.size) ? 4 : 1;
+        const plan = { units: size / width, constants: { lanes: software ? 1 : 256, width } } as const;
+        device.dispatch(squaredNormKernel, {
           bindings: { x: gradient.range(), partial: partial.range() },
-          params: { pieces: count, count: gradient.size, first },
-          groups: Math.ceil(count / this.device.workgroupOf(squaredNormKernel)),
+          params: { rows, units: plan.units, total: gradient.size / width, first },
+          constants: plan.constants,
+          groups: rowGroups(device, squaredNormKernel, rows, plan),
         });
-        first += count;
+        first += rows;
       });
-      const squares = allocateTensor(this.device, { shape: [1], dtype: 'float32' });
+      const squares = allocateTensor(device, { shape: [1], dtype: 'float32' });
       reduceInto(partial, squares, 1, total, 1, 'sum');
-      this.device.dispatch(clipKernel, {
-        bindings: { squares: squares.range(), result: this.gradientNorm.range() },
-        params: { count: 1, most: this.options.maxGradientNorm },
-        groups: 1,
-      });
+      this.clip(squares);
+    });
+  }
+
+  private clip(squares: Tensor): void {
+    const { device, lossScale, hyper, gradientNorm } = this;
+    const { maxGradientNorm: most, betas } = this.options;
+    const bindings = { squares: squares.range(), h: hyper.range(), status: gradientNorm.range() };
+    if (!lossScale) {
+      device.dispatch(clipKernel, { bindings, params: { count: 1, most }, groups: 1 });
+      return;
+    }
+    const { growth, backoff, interval, minimum, maximum } = lossScale.options;
+    const logs = { log_beta1: Math.log(betas[0]), log_beta2: Math.log(betas[1]) };
+    device.dispatch(scaledClipKernel, {
+      bindings: { ...bindings, scaler: lossScale.tensor.range() },
+      params: { count: 1, most, growth, backoff, interval, minimum, maximum, ...logs },
+      groups: 1,
     });
   }
 }

@@ -35,10 +35,16 @@ function adamWReference(
 
 describe('AdamW', async () => {
   const device = await testDevice();
-  it.each([1, 1e9])('follows PyTorch over ten steps with clipping at %s, eagerly and recorded', async (most) => {
+  it.each([
+    ['native', 1],
+    ['native', 1e9],
+    ['hardware', 1],
+  ] as const)('follows PyTorch over ten steps (%s), clipping at %s, eagerly and recorded', async (variant, most) => {
+    const device = await testDevice(variant);
     const random = uniformSource(5);
     const draw = (n: number) => Array.from({ length: n }, () => Math.fround(random() * 2 - 1));
-    const sizes = [1, 63, 700];
+    // The last is longer than a block of the norm, on a GPU too.
+    const sizes = [1, 63, 700, 16404];
     const weights = sizes.map(draw);
     const gradients = Array.from({ length: 10 }, () => sizes.map(draw));
     const rates = gradients.map((_, t) => 1e-2 * cosineSchedule({ steps: 10, warmUp: 2 })(t));
@@ -54,7 +60,8 @@ describe('AdamW', async () => {
         optimizer.prepare(rates[t]!);
         if (program) program.run();
         else optimizer.apply(grads);
-        expect((await optimizer.gradientNorm.read())[0]!).toBeCloseTo(expected.norms[t]!, 3);
+        // A float32 sum of 17168 squares in blocks.
+        expect(Math.abs((await optimizer.gradientNorm.read())[0]! / expected.norms[t]! - 1)).toBeLessThan(1e-5);
       }
       // Ten float32 updates of values near 1: a few units in the last place.
       for (const [k, w] of expected.w.entries())

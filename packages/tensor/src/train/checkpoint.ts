@@ -2,7 +2,7 @@ import { sameShape, showShape } from '../core/shape.js';
 import type { Tensor } from '../core/tensor.js';
 import { ZebraError } from '../errors.js';
 import { nodeFs, nodePath } from '../node-modules.js';
-import type { AdamW } from '../optim/index.js';
+import type { AdamW, LossScaleState } from '../optim/index.js';
 import { SafetensorsError } from '../safetensors/errors.js';
 import { openSafetensors } from '../safetensors/open.js';
 import type { SafetensorsFile } from '../safetensors/reader.js';
@@ -27,6 +27,8 @@ export interface TrainerState {
   readonly nonFinite: number;
   /** The data source's own state. */
   readonly data: JsonValue;
+  /** Where the loss scale stands, in runs that have one. */
+  readonly lossScale?: LossScaleState;
 }
 
 /** The tensors that a checkpoint is made of, and is read back into. */
@@ -154,6 +156,13 @@ function parseState(file: SafetensorsFile, path: string): TrainerState & { reado
   const counts = [state?.step, state?.tokens, state?.nonFinite, state?.optimizerSteps];
   if (!counts.every((count) => Number.isSafeInteger(count) && count >= 0) || state.data === undefined) {
     throw new ZebraError('format', `resume: the state in ${path} lacks a step count or the data's state`);
+  }
+  const { lossScale } = state;
+  if (lossScale) {
+    const { scale, goodSteps, skippedSteps } = lossScale;
+    if (!(scale > 0 && goodSteps >= 0 && skippedSteps >= 0)) {
+      throw new ZebraError('format', `resume: the state in ${path} has a loss scale that is none`);
+    }
   }
   return state;
 }

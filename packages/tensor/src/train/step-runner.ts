@@ -6,7 +6,7 @@ import type { ReadData, Tensor } from '../core/tensor.js';
 import type { Device, Program } from '../device/device.js';
 import { defineKernel, linearMain } from '../device/kernel.js';
 import { ZebraError } from '../errors.js';
-import type { AdamW } from '../optim/index.js';
+import type { AdamW, LossScale } from '../optim/index.js';
 import type { Batch } from './batch-source.js';
 
 /** The tensors of a batch, by the names of the source's specs. They stay the trainer's. */
@@ -25,6 +25,8 @@ export interface StepRunnerOptions {
   readonly device: Device;
   readonly parameters: ReadonlyMap<string, Tensor>;
   readonly optimizer: AdamW;
+  /** The optimizer's. */
+  readonly lossScale: LossScale | undefined;
   readonly loss: LossFunction;
   readonly specs: Readonly<Record<string, TensorSpec>>;
   readonly accumulate: number;
@@ -35,13 +37,21 @@ export interface StepRunnerOptions {
 export interface StepReading {
   readonly loss: number;
   readonly gradientNorm: number;
+  /** The loss scale of this step, and steps skipped so far; 1 and 0 without a scale. */
+  readonly lossScale: number;
+  readonly skippedSteps: number;
   readonly others: Readonly<Record<string, number>>;
 }
 
-/** float32 slots for what a step reports: the loss, the gradient norm, the loss function's own metrics. */
+/**
+ * float32 slots for what a step reports: the loss, what begins the optimizer's status (norm, loss scale, skipped
+ * steps), the loss function's own metrics.
+ */
 const SLOTS = 64;
 const LOSS_SLOT = 0;
 const NORM_SLOT = 1;
+const STATUS_SLOTS = 3;
+const FIRST_METRIC = NORM_SLOT + STATUS_SLOTS;
 
 /**
  * The device's side of training: batch tensors that are rewritten, and the micro-step (forward, backward, sum of the
@@ -106,7 +116,9 @@ export class StepRunner {
     return {
       loss: values[LOSS_SLOT]!,
       gradientNorm: values[NORM_SLOT]!,
-      others: Object.fromEntries(this.metricNames.map((name, index) => [name, values[NORM_SLOT + 1 + index]!])),
+      lossScale: values[NORM_SLOT + 1]!,
+      skippedSteps: values[NORM_SLOT + 2]!,
+      others: Object.fromEntries(this.metricNames.map((name, index) => [name, values[FIRST_METRIC + index]!])),
     };
   }
 
@@ -149,9 +161,10 @@ export class StepRunner {
   }
 
   private traceMicroStep(): void {
-    const { parameters, optimizer, accumulate, loss } = this.options;
+    const { parameters, optimizer, accumulate, loss, lossScale } = this.options;
     const names = [...parameters.keys()];
-    const { value, gradients } = valueAndGradients(() => loss(this.batch), [...parameters.values()]);
+    const seed = lossScale && { seed: lossScale.seed };
+    const { value, gradients } = valueAndGradients(() => loss(this.batch), [...parameters.values()], seed);
     try {
       this.report(value);
       const present = new Map<string, Tensor>();
@@ -181,7 +194,7 @@ export class StepRunner {
 
   private apply(optimizer: AdamW, gradients: ReadonlyMap<string, Tensor>): void {
     optimizer.apply(gradients);
-    addInto(this.readings, optimizer.gradientNorm, 1, NORM_SLOT, 1);
+    addInto(this.readings, optimizer.gradientNorm, 1, NORM_SLOT, STATUS_SLOTS);
   }
 
   private report(value: Tensor | ({ readonly loss: Tensor } & Readonly<Record<string, Tensor>>)): void {
@@ -190,8 +203,8 @@ export class StepRunner {
     const loss = isTensor ? (value as Tensor) : value.loss;
     const others = isTensor ? [] : Object.entries(value as Record<string, Tensor>).filter(([name]) => name !== 'loss');
     const names = others.map(([name]) => name);
-    if (names.length > SLOTS - NORM_SLOT - 1) {
-      throw new ZebraError('argument', `train: the loss gives ${names.length} metrics; ${SLOTS - NORM_SLOT - 1} fit`);
+    if (names.length > SLOTS - FIRST_METRIC) {
+      throw new ZebraError('argument', `train: the loss gives ${names.length} metrics; ${SLOTS - FIRST_METRIC} fit`);
     }
     this.metricNames = names;
     addInto(this.readings, loss, 1 / accumulate, LOSS_SLOT);
@@ -202,7 +215,7 @@ export class StepRunner {
           `train: the metric ${name} must be one element, got shape ${showShape(metric.shape)}`,
         );
       }
-      addInto(this.readings, metric, 1 / accumulate, NORM_SLOT + 1 + index);
+      addInto(this.readings, metric, 1 / accumulate, FIRST_METRIC + index);
     });
   }
 }

@@ -3,7 +3,7 @@ import type { Tensor } from '../core/tensor.js';
 import type { Device } from '../device/device.js';
 import { ZebraError } from '../errors.js';
 import { nodeFs, nodePath } from '../node-modules.js';
-import type { AdamWOptions, Schedule } from '../optim/index.js';
+import type { AdamWOptions, LossScaleOptions, Schedule } from '../optim/index.js';
 import type { BatchSource } from './batch-source.js';
 import { hasCheckpoint } from './checkpoint.js';
 import { assertCount } from './corpus.js';
@@ -26,7 +26,13 @@ export interface TrainOptions {
   readonly learningRate: number;
   /** Factor on the learning rate by steps done. Default: constant. */
   readonly schedule?: Schedule;
-  readonly optimizer?: AdamWOptions;
+  readonly optimizer?: Omit<AdamWOptions, 'lossScale'>;
+  /**
+   * Scale of the loss's gradient, for models that compute in float16: options of a dynamic scale (`{}` for the
+   * defaults: 65536, halved where a step overflows, which is then skipped, doubled after 2000 good steps), or a number
+   * for a fixed one. Default: none, as float32 models want it.
+   */
+  readonly lossScale?: number | LossScaleOptions;
   /** Batches a step; their gradients and losses are averaged. Default 1. */
   readonly accumulate?: number;
   /** Capture a step once and replay it. Default true; false runs every operation anew, for debugging. */
@@ -39,7 +45,10 @@ export interface TrainOptions {
   readonly resume?: boolean | string;
   /** Ends the run after the step at hand, with a checkpoint where there is a folder for it, by throwing its reason. */
   readonly signal?: AbortSignal;
-  /** Steps in a row with a loss or gradient that is not finite (they change no parameter) before giving up. Default 3. */
+  /**
+   * Steps in a row with a loss or gradient that is not finite (they change no parameter) before giving up. Overflows that
+   * a dynamic loss scale answers by falling do not count until it is at its minimum. Default 3.
+   */
   readonly maxNonFiniteSteps?: number;
 }
 

@@ -1,5 +1,5 @@
 import { ZebraError } from '../errors.js';
-import { AdamW, constantSchedule } from '../optim/index.js';
+import { AdamW, constantSchedule, LossScale } from '../optim/index.js';
 import type { Batch } from './batch-source.js';
 import { restoreCheckpoint, saveCheckpoint } from './checkpoint.js';
 import { type StepReading, StepRunner } from './step-runner.js';
@@ -11,8 +11,12 @@ export interface StepMetrics {
   readonly step: number;
   /** Mean over the step's batches. */
   readonly loss: number;
-  /** Global norm before clipping. */
+  /** Global norm before clipping; not finite in a step that was skipped. */
   readonly gradientNorm: number;
+  /** The loss scale that the step ran with, where there is one. */
+  readonly lossScale?: number;
+  /** Steps skipped so far because gradients overflowed, this one included, where there is a loss scale. */
+  readonly skippedSteps?: number;
   readonly learningRate: number;
   /** Tokens that counted in the step's loss, where the data source tells. */
   readonly tokens?: number;
@@ -81,6 +85,7 @@ class TrainingRun {
   private readonly options: TrainOptions;
   private readonly optimizer: AdamW;
   private readonly runner: StepRunner;
+  private readonly lossScale: LossScale | undefined;
   private pending: PendingStep | undefined;
   private step = 0;
   private tokens = 0;
@@ -92,14 +97,19 @@ class TrainingRun {
   constructor(options: TrainOptions) {
     this.options = options;
     const { device, parameters, loss, data, accumulate = 1, record = true } = options;
-    this.optimizer = new AdamW(parameters, options.optimizer);
+    this.lossScale = lossScaleOf(options);
+    const { lossScale } = this;
+    let optimizer: AdamW | undefined;
     try {
-      const { optimizer } = this;
-      this.runner = new StepRunner({ device, parameters, optimizer, loss, specs: data.specs, accumulate, record });
+      optimizer = new AdamW(parameters, { ...options.optimizer, ...(lossScale && { lossScale }) });
+      const { specs } = data;
+      this.runner = new StepRunner({ device, parameters, optimizer, lossScale, loss, specs, accumulate, record });
     } catch (error) {
-      this.optimizer.dispose();
+      optimizer?.dispose();
+      lossScale?.dispose();
       throw error;
     }
+    this.optimizer = optimizer;
   }
 
   async resume(): Promise<void> {
@@ -112,6 +122,7 @@ class TrainingRun {
     this.step = state.step;
     this.tokens = state.tokens;
     this.nonFinite = state.nonFinite;
+    if (state.lossScale) this.lossScale?.write(state.lossScale);
   }
 
   async *steps(): AsyncGenerator<StepMetrics, TrainResult, void> {
@@ -153,6 +164,7 @@ class TrainingRun {
     await this.pending?.reading.catch(() => undefined);
     this.runner.dispose();
     this.optimizer.dispose();
+    this.lossScale?.dispose();
   }
 
   /** Queues the next step. */
@@ -190,12 +202,12 @@ class TrainingRun {
     this.lastDone = done;
     this.lastLoss = values.loss;
     this.tokens += tokens ?? 0;
-    const finite = Number.isFinite(values.loss) && Number.isFinite(values.gradientNorm);
-    this.nonFinite = finite ? 0 : this.nonFinite + 1;
+    this.count(values);
     return {
       step,
       loss: values.loss,
       gradientNorm: values.gradientNorm,
+      ...(this.lossScale && { lossScale: values.lossScale, skippedSteps: values.skippedSteps }),
       learningRate,
       ...(tokens !== undefined && { tokens }),
       seconds,
@@ -203,6 +215,13 @@ class TrainingRun {
       memoryBytes: this.options.device.statistics().liveBytes,
       ...(Object.keys(values.others).length > 0 && { metrics: values.others }),
     };
+  }
+
+  /** Counts steps in a row without finite numbers, but for overflows that a falling loss scale takes care of. */
+  private count({ loss, gradientNorm, lossScale }: StepReading): void {
+    const handled = Number.isFinite(loss) && this.lossScale && lossScale > this.lossScale.options.minimum;
+    if (Number.isFinite(loss) && Number.isFinite(gradientNorm)) this.nonFinite = 0;
+    else if (!handled) this.nonFinite++;
   }
 
   private get diverged(): boolean {
@@ -223,12 +242,19 @@ class TrainingRun {
     const { checkpoint, parameters, data } = this.options;
     if (!checkpoint || this.step === 0 || this.saved?.step === this.step) return;
     const { step, tokens, nonFinite } = this;
+    const state = data.state();
+    const lossScale = await this.lossScale?.read();
     const path = await saveCheckpoint(
       checkpoint.folder,
       { parameters, optimizer: this.optimizer },
-      { step, tokens, nonFinite, data: data.state() },
+      { step, tokens, nonFinite, data: state, ...(lossScale && { lossScale }) },
       { keep: checkpoint.keep },
     );
     this.saved = { step, path };
   }
+}
+
+function lossScaleOf({ device, lossScale }: TrainOptions): LossScale | undefined {
+  if (lossScale === undefined) return undefined;
+  return typeof lossScale === 'number' ? LossScale.fixed(device, lossScale) : new LossScale(device, lossScale);
 }

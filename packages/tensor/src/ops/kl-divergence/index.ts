@@ -1,30 +1,33 @@
-import { defineOp, type OpInputs } from '../../core/define-op.js';
-import { sameShape, shapeError, showShape, type TensorSpec } from '../../core/shape.js';
+import { allocateTensor, defineOp } from '../../core/define-op.js';
+import type { TensorSpec } from '../../core/shape.js';
 import type { Tensor } from '../../core/tensor.js';
-import type { Kernel } from '../../device/kernel.js';
 import { ZebraError } from '../../errors.js';
-import { planRows, rowGroups } from '../row/row-lanes.wgsl.js';
 import {
   assertIgnoreIndex,
   assertReduction,
-  assertSelection,
-  type Chunk,
   chunksOf,
+  finishGradient,
+  gradientSumSpecs,
   IGNORE_INDEX,
+  isHalf,
+  keptLogitsSpec,
   type Logits,
   LogitsGradient,
   logitInputs,
   logitsGeometry,
-  logitsOf,
+  logitsScale,
   meanOfRows,
+  onePassNeeds,
+  peakOf,
+  piecesOf,
   type Reduction,
   type Rows,
   resolveChunkRows,
   type Selection,
-  scratchSpec,
-  selectionParams,
 } from '../vocabulary/index.js';
 import { forwardKernel, gradientKernel } from './kl-divergence.wgsl.js';
+import { bothLogits, type DivergenceAttributes, divergenceGeometry, launch, pieceRows } from './launch.js';
+import { meanKlDivergenceOp } from './one-pass.js';
 import { klDivergenceReference } from './reference.js';
 
 /** Arguments of {@link klDivergence}. Teacher and student share N (or B and T) and V; their hidden sizes may differ. */
@@ -46,8 +49,8 @@ export interface KlDivergenceOptions {
   /** The target of rows that do not count. Default -100. */
   readonly ignoreIndex?: number;
   /**
-   * Rows whose logits are in memory at a time, once for each model. Default: as many multiples of 64 as fit 4 MiB on
-   * a CPU, 128 MiB on a GPU; at least 64.
+   * Rows whose logits, or their gradient, are in memory at a time. Default: as many as fit 4 MiB on a CPU, 512 MiB on
+   * a GPU for both models, in multiples of 64 (of 256 where they are many).
    */
   readonly chunkRows?: number;
   /** `mean` over the rows that count, or `none`: one value a row. Default `mean`. */
@@ -55,49 +58,8 @@ export interface KlDivergenceOptions {
 }
 
 /** Attributes of {@link klDivergenceOp}. */
-export interface KlDivergenceAttributes {
-  /** What the last input says; undefined without one: all rows count. */
-  readonly selection?: Selection | undefined;
-  readonly temperature: number;
+export interface KlDivergenceAttributes extends DivergenceAttributes {
   readonly chunkRows: number;
-}
-
-interface Step {
-  readonly inputs: OpInputs;
-  readonly attributes: KlDivergenceAttributes;
-  readonly chunk: Chunk;
-  readonly student: Rows;
-  readonly teacher: Rows;
-}
-
-/** Runs one of the row kernels over a chunk. */
-function launch(kernel: Kernel, step: Step, tensors: Readonly<Record<string, Tensor>>, dStart = 0): void {
-  const { inputs, attributes, chunk, student, teacher } = step;
-  const { device } = student.tensor;
-  const { columns } = logitsGeometry('klDivergence', 'student.', inputs[0]!, inputs[1]);
-  const plan = planRows(device, columns, { rows: chunk.count });
-  const ranges = Object.entries(tensors).map(([name, tensor]) => [name, tensor.range()]);
-  device.dispatch(kernel, {
-    bindings: {
-      teacher: teacher.tensor.range(),
-      // A gradient that overwrites its logits binds them once, to be written.
-      student: tensors['d'] === student.tensor ? undefined : student.tensor.range(),
-      selection: inputs[4]?.range(),
-      ...Object.fromEntries(ranges),
-    },
-    params: {
-      rows: chunk.count,
-      units: plan.units,
-      first: chunk.first,
-      teacher_start: teacher.start * plan.units,
-      student_start: student.start * plan.units,
-      d_start: dStart * plan.units,
-      inverse_temperature: 1 / attributes.temperature,
-      ...selectionParams(attributes.selection),
-    },
-    constants: plan.constants,
-    groups: rowGroups(device, kernel, chunk.count, plan),
-  });
 }
 
 /**
@@ -106,67 +68,66 @@ function launch(kernel: Kernel, step: Step, tensors: Readonly<Record<string, Ten
  */
 export const klDivergenceOp = defineOp<KlDivergenceAttributes>({
   name: 'klDivergence',
-  shape([student, studentHead, teacher, teacherHead, by], { chunkRows }) {
-    const s = logitsGeometry('klDivergence', 'student.', student!, studentHead);
-    const t = logitsGeometry('klDivergence', 'teacher.', teacher!, teacherHead);
-    if (!sameShape(s.lead, t.lead)) {
-      shapeError('klDivergence', 'teacher', `of the student's rows, ${showShape(s.lead)}`, t.lead);
-    }
-    if (s.columns !== t.columns) {
-      shapeError('klDivergence', 'teacher', `over the student's vocabulary of ${s.columns}`, String(t.columns));
-    }
-    if (by) assertSelection('klDivergence', 'mask or targets', by, s.lead);
+  shape(inputs, { chunkRows }) {
+    const { lead, rows } = divergenceGeometry(inputs);
+    const [student, studentHead, teacher, teacherHead] = inputs;
+    const size = pieceRows(student!, studentHead, chunkRows);
     const outputs: (TensorSpec | undefined)[] = [
-      { shape: s.lead, dtype: 'float32' },
-      { shape: [s.rows, 4], dtype: 'float32' },
-      scratchSpec(studentHead, chunkRows),
-      scratchSpec(teacherHead, chunkRows),
+      { shape: lead, dtype: 'float32' },
+      { shape: [rows, 4], dtype: 'float32' },
+      keptLogitsSpec(studentHead, rows, size),
+      keptLogitsSpec(teacher && teacherHead, rows, size),
     ];
     return outputs.filter((spec) => spec !== undefined);
   },
-  forward({ inputs, outputs: [y, statistics, ...scratches], attributes }) {
-    const [student, studentHead, teacher, teacherHead] = inputs;
-    const studentScratch = studentHead && scratches.shift();
-    for (const chunk of chunksOf(y!.size, attributes.chunkRows)) {
-      const step = {
-        inputs,
-        attributes,
-        chunk,
-        student: logitsOf(student!, studentHead, studentScratch, chunk),
-        teacher: logitsOf(teacher!, teacherHead, scratches[0], chunk),
-      };
+  forward({ inputs, outputs: [y, statistics, ...kept], attributes }) {
+    const size = pieceRows(inputs[0]!, inputs[1], attributes.chunkRows);
+    const models = bothLogits(inputs, size, kept, false);
+    for (const piece of chunksOf(y!.size, size)) {
+      const step = { inputs, attributes, piece, student: models.student.of(piece), teacher: models.teacher.of(piece) };
       launch(forwardKernel, step, { y: y!, statistics: statistics! });
     }
   },
-  backward({ inputs, outputs: [y, statistics, ...scratches], gradients: [g], attributes, needs }) {
-    const [student, studentHead, teacher, teacherHead] = inputs;
-    const gradient = new LogitsGradient(student!, studentHead, [needs[0]!, needs[1]!]);
-    if (!gradient.wanted) return [];
-    const studentScratch = studentHead && scratches.shift();
-    // From the last chunk on, whose logits are still there.
-    const chunks = chunksOf(y!.size, attributes.chunkRows).reverse();
-    chunks.forEach((chunk, index) => {
-      const kept = { kept: index === 0 };
-      const logits = logitsOf(student!, studentHead, studentScratch, chunk, kept);
-      const target = gradient.target(logits);
-      const step = {
-        inputs,
-        attributes,
-        chunk,
-        student: logits,
-        teacher: logitsOf(teacher!, teacherHead, scratches[0], chunk, kept),
-      };
-      launch(gradientKernel, step, { statistics: statistics!, g: g!, d: target.tensor }, target.start);
-      gradient.add(chunk, target);
-    });
-    return gradient.finish();
+  backward({ device, inputs, outputs: [y, statistics, ...kept], gradients: [g], attributes, needs }) {
+    const [x, head] = inputs as [Tensor, Tensor | undefined];
+    const specs = gradientSumSpecs(x, head, [needs[0]!, needs[1]!]);
+    if (!specs.dx && !specs.dHead) return [];
+    const sums = {
+      dx: specs.dx && allocateTensor(device, specs.dx),
+      dHead: specs.dHead && allocateTensor(device, specs.dHead),
+    };
+    const { chunkRows } = attributes;
+    const size = pieceRows(x, head, chunkRows);
+    const models = bothLogits(inputs, size, kept, true);
+    const gradient = new LogitsGradient(models.student, sums, chunkRows);
+    const peak = isHalf(x, head) ? peakOf(g!) : undefined;
+    const scale = logitsScale(x, head);
+    for (const chunk of chunksOf(y!.size, chunkRows)) {
+      let target: Rows | undefined;
+      for (const piece of piecesOf(chunk, size)) {
+        const step = {
+          inputs,
+          attributes,
+          piece,
+          student: models.student.of(piece),
+          teacher: models.teacher.of(piece),
+        };
+        target = gradient.target(chunk, piece, step.student);
+        launch(gradientKernel, step, { statistics: statistics!, g: g!, peak }, { target, scale });
+      }
+      gradient.add(chunk, target!);
+    }
+    const factor = { constant: 1 / scale, factors: peak ? [peak] : [] };
+    return [finishGradient(sums.dx, x, factor), finishGradient(sums.dHead, head, factor)];
   },
+  saves: { outputs: [1, 2, 3] },
   reference: klDivergenceReference,
 });
 
 /**
  * KL(p_teacher ‖ p_student) of each row's distribution over the vocabulary, in nats: the loss of distillation. Computed
- * in float32 without the full logits of either model in memory. Gradients reach the student alone.
+ * in float32 without the full logits of either model in memory. Gradients reach the student alone. What
+ * `crossEntropy` says of one pass and of float16 hidden states holds here too, for each model by its own dtypes.
  *
  * The number of rows that count is found on the device. If there is none the mean is 0, and so are the gradients.
  *
@@ -191,8 +152,15 @@ export function klDivergence(given: KlDivergenceArguments, options: KlDivergence
   const { rows, columns } = logitsGeometry('klDivergence', 'student.', student, studentHead);
   const by = given.mask ?? given.targets;
   const selection = selectionOf(given, ignoreIndex, columns);
-  const chunkRows = resolveChunkRows('klDivergence', student.device, rows, columns, options.chunkRows);
+  const sizes = { rows, columns, models: 2, half: isHalf(student, studentHead) } as const;
+  const chunkRows = resolveChunkRows('klDivergence', student.device, sizes, options.chunkRows);
   const inputs = [student, studentHead, teacher, teacherHead, by];
+  const needs = reduction === 'mean' ? onePassNeeds(student, studentHead) : undefined;
+  if (needs) {
+    const [loss, ...sums] = meanKlDivergenceOp.apply(inputs, { selection, temperature, chunkRows, needs });
+    for (const sum of sums) sum.dispose();
+    return loss!;
+  }
   const [y, ...rest] = klDivergenceOp.apply(inputs, { selection, temperature, chunkRows });
   for (const other of rest) other.dispose();
   return reduction === 'none' ? y! : meanOfRows(y!, by, selection);

@@ -117,6 +117,31 @@ export const rowSum = (variant: KernelVariant): string => rowReduction(variant, 
 /** {@link rowReduction} as a maximum, `row_max`. */
 export const rowMax = (variant: KernelVariant): string => rowReduction(variant, 'row_max', 'f32', 'max(a, b)');
 
+/** Units of a row that a lane of a GPU loads before it works on them, so that enough bytes are under way. */
+const UNROLL = 4;
+
+/**
+ * A loop of a lane over its units of a row, several at a time on a GPU: the body is written for the numbers `k` of
+ * those, and reads unit `c<k>`. Loads of a body should all stand before its stores: the compiler may not know that
+ * they do not touch.
+ *
+ * @param end where the row ends, in units
+ */
+export function rowLoop(variant: KernelVariant, end: string, body: (ks: readonly number[]) => string): string {
+  const loop = (count: number): string => {
+    const ks = Array.from({ length: count }, (_, k) => k);
+    const ahead = count > 1 ? ` + ${count - 1}u * LANES` : '';
+    return /* wgsl */ `
+    for (; unit${ahead} < ${end}; unit += ${count}u * LANES) {
+      ${ks.map((k) => `let c${k} = unit + ${k}u * LANES;`).join(' ')}
+      ${body(ks)}
+    }`;
+  };
+  return `  {
+    var unit = lane;${variant.software ? '' : loop(UNROLL)}${loop(1)}
+  }`;
+}
+
 /**
  * An entry point with `LANES` invocations a row. The body sees `row`, `lane`, `inside` (whether the row exists), and
  * `end`: the row's length in units (`p.units`), 0 where there is no row, so that its loops

@@ -1,24 +1,28 @@
-import { defineOp, type OpInputs } from '../../core/define-op.js';
+import { allocateTensor, defineOp } from '../../core/define-op.js';
 import type { TensorSpec } from '../../core/shape.js';
 import type { Tensor } from '../../core/tensor.js';
-import type { Kernel } from '../../device/kernel.js';
-import { planRows, rowGroups } from '../row/row-lanes.wgsl.js';
 import {
   assertIgnoreIndex,
   assertSelection,
-  type Chunk,
+  ChunkLogits,
   chunksOf,
+  finishGradient,
+  gradientSumSpecs,
   IGNORE_INDEX,
+  isHalf,
+  keptLogitsSpec,
   type Logits,
   LogitsGradient,
   logitInputs,
   logitsGeometry,
-  logitsOf,
+  logitsScale,
+  peakOf,
+  pieceRowsOf,
+  piecesOf,
   type Rows,
   resolveChunkRows,
-  scratchSpec,
-  selectionParams,
 } from '../vocabulary/index.js';
+import { launch, type RowAttributes } from './launch.js';
 import { tokenLogProbabilityReference } from './reference.js';
 import { forwardKernel, gradientKernel } from './token-log-probability.wgsl.js';
 
@@ -33,96 +37,82 @@ export interface TokenLogProbabilityOptions {
   /** The target of rows that do not count. Default -100. */
   readonly ignoreIndex?: number;
   /**
-   * Rows whose logits are in memory at a time. Default: as many multiples of 64 as fit 4 MiB on a CPU, 128 MiB on a
-   * GPU; at least 64.
+   * Rows whose logits, or their gradient, are in memory at a time. Default: as many as fit 4 MiB on a CPU, 512 MiB on
+   * a GPU, in multiples of 64 (of 256 where they are many).
    */
   readonly chunkRows?: number;
 }
 
 /** Attributes of {@link tokenLogProbabilityOp}. */
-export interface TokenLogProbabilityAttributes {
-  readonly ignoreIndex: number;
+export interface TokenLogProbabilityAttributes extends RowAttributes {
   readonly chunkRows: number;
-  /** 1 for log-probabilities, −1 for cross-entropies. */
-  readonly sign: 1 | -1;
-}
-
-interface Step {
-  readonly inputs: OpInputs;
-  readonly attributes: TokenLogProbabilityAttributes;
-  readonly chunk: Chunk;
-  readonly logits: Rows;
-}
-
-/** Runs one of the row kernels over a chunk. */
-function launch(kernel: Kernel, step: Step, tensors: Readonly<Record<string, Tensor>>, dStart = 0): void {
-  const { inputs, attributes, chunk, logits } = step;
-  const targets = inputs[2]!;
-  const { device } = targets;
-  const { columns } = logitsGeometry('tokenLogProbabilities', '', inputs[0]!, inputs[1]);
-  const plan = planRows(device, columns, { rows: chunk.count });
-  const selection = { kind: 'targets', ignoreIndex: attributes.ignoreIndex, vocabulary: columns } as const;
-  // A gradient that overwrites its logits binds them once, to be written.
-  const x = tensors['d'] === logits.tensor ? undefined : logits.tensor.range();
-  const ranges = Object.entries(tensors).map(([name, tensor]) => [name, tensor.range()]);
-  device.dispatch(kernel, {
-    bindings: { x, targets: targets.range(), ...Object.fromEntries(ranges) },
-    params: {
-      rows: chunk.count,
-      units: plan.units,
-      first: chunk.first,
-      x_start: logits.start * plan.units,
-      d_start: dStart * plan.units,
-      sign: attributes.sign,
-      ...selectionParams(selection),
-    },
-    constants: plan.constants,
-    groups: rowGroups(device, kernel, chunk.count, plan),
-  });
 }
 
 /**
  * Log-probabilities of tokens as an operation. Inputs: hidden states and head (or logits and nothing), targets.
  *
- * Logits are made a chunk of rows at a time. The forward keeps two numbers a row (maximum and log-sum) and the last
- * chunk's logits; the backward makes the others again, with each row's own upstream gradient. So memory is one chunk
- * however many rows there are, the gradient takes any upstream, and what fits one chunk is computed only once.
+ * Logits are made a piece of rows at a time. The forward keeps two numbers a row (maximum and log-sum), and the logits
+ * where they all fit one piece; else the backward makes them again, with each row's own upstream gradient. So memory is
+ * one chunk however many rows there are, and the gradient takes any upstream.
+ *
+ * Float16 hidden states give float16 gradients of logits. These are measured against the largest upstream of a row, so
+ * that neither a small upstream nor a large loss scale leaves float16's range.
  */
 export const tokenLogProbabilityOp = defineOp<TokenLogProbabilityAttributes>({
   name: 'tokenLogProbabilities',
   shape([x, head, targets], { chunkRows }) {
     const { lead, rows } = logitsGeometry('tokenLogProbabilities', '', x!, head);
     assertSelection('tokenLogProbabilities', 'targets', targets!, lead);
-    const scratch = scratchSpec(head, chunkRows);
+    const kept = keptLogitsSpec(head, rows, pieceRows(x!, head, chunkRows));
     const outputs: TensorSpec[] = [
       { shape: lead, dtype: 'float32' },
       { shape: [rows, 2], dtype: 'float32' },
     ];
-    return scratch ? [...outputs, scratch] : outputs;
+    return kept ? [...outputs, kept] : outputs;
   },
-  forward({ inputs, outputs: [y, statistics, scratch], attributes }) {
-    for (const chunk of chunksOf(y!.size, attributes.chunkRows)) {
-      const logits = logitsOf(inputs[0]!, inputs[1], scratch, chunk);
-      launch(forwardKernel, { inputs, attributes, chunk, logits }, { y: y!, statistics: statistics! });
+  forward({ inputs, outputs: [y, statistics, kept], attributes }) {
+    const size = pieceRows(inputs[0]!, inputs[1], attributes.chunkRows);
+    const source = new ChunkLogits(inputs[0]!, inputs[1], size, { kept });
+    for (const piece of chunksOf(y!.size, size)) {
+      const logits = source.of(piece);
+      launch(forwardKernel, { inputs, attributes, piece, logits }, { y: y!, statistics: statistics! });
     }
   },
-  backward({ inputs, outputs: [y, statistics, scratch], gradients: [g], attributes, needs }) {
-    const [x, head] = inputs;
-    const gradient = new LogitsGradient(x!, head, [needs[0]!, needs[1]!]);
-    if (!gradient.wanted) return [];
-    // From the last chunk on, whose logits are still there.
-    const chunks = chunksOf(y!.size, attributes.chunkRows).reverse();
-    chunks.forEach((chunk, index) => {
-      const logits = logitsOf(x!, head, scratch, chunk, { kept: index === 0 });
-      const target = gradient.target(logits);
-      const tensors = { statistics: statistics!, g: g!, d: target.tensor };
-      launch(gradientKernel, { inputs, attributes, chunk, logits }, tensors, target.start);
-      gradient.add(chunk, target);
-    });
-    return gradient.finish();
+  backward({ device, inputs, outputs: [y, statistics, kept], gradients: [g], attributes, needs }) {
+    const [x, head] = inputs as [Tensor, Tensor | undefined];
+    const specs = gradientSumSpecs(x, head, [needs[0]!, needs[1]!]);
+    if (!specs.dx && !specs.dHead) return [];
+    const { chunkRows } = attributes;
+    const size = pieceRows(x, head, chunkRows);
+    const sums = {
+      dx: specs.dx && allocateTensor(device, specs.dx),
+      dHead: specs.dHead && allocateTensor(device, specs.dHead),
+    };
+    const source = new ChunkLogits(x, head, size, { kept, filled: true });
+    const gradient = new LogitsGradient(source, sums, chunkRows);
+    const peak = isHalf(x, head) ? peakOf(g!) : undefined;
+    const scale = logitsScale(x, head);
+    for (const chunk of chunksOf(y!.size, chunkRows)) {
+      let target: Rows | undefined;
+      for (const piece of piecesOf(chunk, size)) {
+        const logits = source.of(piece);
+        target = gradient.target(chunk, piece, logits);
+        const step = { inputs, attributes, piece, logits };
+        launch(gradientKernel, step, { statistics: statistics!, g: g!, peak }, { target, scale });
+      }
+      gradient.add(chunk, target!);
+    }
+    const factor = { constant: 1 / scale, factors: peak ? [peak] : [] };
+    return [finishGradient(sums.dx, x, factor), finishGradient(sums.dHead, head, factor)];
   },
+  saves: { outputs: [1, 2] },
   reference: tokenLogProbabilityReference,
 });
+
+/** Rows whose logits are in memory at a time. */
+function pieceRows(x: TensorSpec, head: TensorSpec | undefined, chunkRows: number): number {
+  return pieceRowsOf({ half: isHalf(x, head), models: 1 }, chunkRows);
+}
 
 /** Log-probabilities of targets times `sign`. @internal */
 export function signedLogProbabilities(
@@ -136,7 +126,8 @@ export function signedLogProbabilities(
   assertSelection(operation, 'targets', given.targets, lead);
   const { ignoreIndex = IGNORE_INDEX } = options;
   assertIgnoreIndex(operation, ignoreIndex);
-  const chunkRows = resolveChunkRows(operation, x.device, rows, columns, options.chunkRows);
+  const sizes = { rows, columns, models: 1, half: isHalf(x, head) } as const;
+  const chunkRows = resolveChunkRows(operation, x.device, sizes, options.chunkRows);
   const [y, ...rest] = tokenLogProbabilityOp.apply([x, head, given.targets], { ignoreIndex, chunkRows, sign });
   for (const other of rest) other.dispose();
   return y!;

@@ -1,12 +1,15 @@
 export {
   type Chunk,
+  ChunkLogits,
   chunksOf,
-  LogitsGradient,
-  logitsOf,
+  isHalf,
+  keptLogitsSpec,
+  pieceRowsOf,
+  piecesOf,
   type Rows,
   resolveChunkRows,
-  scratchSpec,
 } from './chunks.js';
+export { logSums } from './log-sum.wgsl.js';
 export {
   assertReduction,
   type HiddenLogits,
@@ -17,7 +20,10 @@ export {
   type Reduction,
   vocabularyOf,
 } from './logits.js';
-export { maskedMean, meanOfRows, selectedMeanOp } from './selected-mean.js';
+export { finishGradient, gradientSumSpecs, LogitsGradient, logitsScale, peakOf } from './logits-gradient.js';
+export { upstream } from './logits-gradient.wgsl.js';
+export { type OnePassNeeds, onePassGradients, onePassNeeds, onePassOutputs, onePassSums } from './one-pass.js';
+export { maskedMean, meanInto, meanOfRows, meanReference, selectedMeanOp } from './selected-mean.js';
 export {
   assertIgnoreIndex,
   assertSelection,

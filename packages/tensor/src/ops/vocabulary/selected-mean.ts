@@ -1,4 +1,4 @@
-import { allocateTensor, defineOp } from '../../core/define-op.js';
+import { allocateTensor, defineOp, type Reference } from '../../core/define-op.js';
 import { type HostTensor, hostTensor } from '../../core/host.js';
 import type { Tensor } from '../../core/tensor.js';
 import { assertComputable } from '../row/checks.js';
@@ -15,9 +15,65 @@ export interface SelectedMeanAttributes {
   readonly factor: number;
 }
 
+/** Writes the mean and what each value's gradient is multiplied by. @internal */
+export function meanInto(
+  x: Tensor,
+  by: Tensor | undefined,
+  { selection, factor }: SelectedMeanAttributes,
+  y: Tensor,
+  slope: Tensor,
+): void {
+  const { device } = x;
+  const plan = planRows(device, x.size, { vector: false });
+  device.dispatch(meanKernel, {
+    bindings: { x: x.range(), selection: by?.range(), y: y.range(), slope: slope.range() },
+    params: { rows: 1, units: plan.units, factor, ...selectionParams(selection) },
+    constants: plan.constants,
+    groups: rowGroups(device, meanKernel, 1, plan),
+  });
+}
+
+/** Float64 twin of a loss that is the mean over the rows that count of another operation's values. @internal */
+export function meanReference<A>(
+  rows: Reference<A>,
+  by: number,
+  selectionOf: (attributes: A, inputs: readonly (HostTensor | undefined)[]) => Selection | undefined,
+): Reference<A> {
+  const mean = (inputs: readonly (HostTensor | undefined)[], attributes: A) =>
+    [{ selection: selectionOf(attributes, inputs), factor: 1 }, inputs[by]] as const;
+  return {
+    forward(inputs, attributes) {
+      const [options, selection] = mean(inputs, attributes);
+      return selectedMeanReference.forward([rows.forward(inputs, attributes)[0], selection], options);
+    },
+    backward(inputs, attributes, upstream) {
+      const [options, selection] = mean(inputs, attributes);
+      const values = rows.forward(inputs, attributes)[0];
+      return rows.backward!(
+        inputs,
+        attributes,
+        selectedMeanReference.backward!([values, selection], options, upstream),
+      );
+    },
+  };
+}
+
 const reference = (x: HostTensor, by: HostTensor | undefined, { selection, factor }: SelectedMeanAttributes) => {
   const rows = selectedRows(x.data.length, selection, by);
   return { rows, slope: rows.length > 0 ? factor / rows.length : 0 };
+};
+
+const selectedMeanReference: Reference<SelectedMeanAttributes> = {
+  forward([x, by], attributes) {
+    const { rows, slope } = reference(x!, by, attributes);
+    return [hostTensor([1], [rows.reduce((sum, n) => sum + x!.data[n]!, 0) * slope])];
+  },
+  backward([x, by], attributes, [g]) {
+    const { rows, slope } = reference(x!, by, attributes);
+    const d = hostTensor(x!.shape);
+    for (const n of rows) d.data[n] = g!.data[0]! * slope;
+    return [d];
+  },
 };
 
 /**
@@ -36,14 +92,8 @@ export const selectedMeanOp = defineOp<SelectedMeanAttributes>({
       { shape: [1], dtype: 'float32' },
     ];
   },
-  forward({ device, inputs: [x, by], outputs: [y, slope], attributes: { selection, factor } }) {
-    const plan = planRows(device, x!.size, { vector: false });
-    device.dispatch(meanKernel, {
-      bindings: { x: x!.range(), selection: by?.range(), y: y!.range(), slope: slope!.range() },
-      params: { rows: 1, units: plan.units, factor, ...selectionParams(selection) },
-      constants: plan.constants,
-      groups: rowGroups(device, meanKernel, 1, plan),
-    });
+  forward({ inputs: [x, by], outputs: [y, slope], attributes }) {
+    meanInto(x!, by, attributes, y!, slope!);
   },
   backward({ device, inputs: [x, by], outputs: [, slope], gradients: [g], attributes: { selection } }) {
     const d = allocateTensor(device, x!);
@@ -54,18 +104,7 @@ export const selectedMeanOp = defineOp<SelectedMeanAttributes>({
     });
     return [d];
   },
-  reference: {
-    forward([x, by], attributes) {
-      const { rows, slope } = reference(x!, by, attributes);
-      return [hostTensor([1], [rows.reduce((sum, n) => sum + x!.data[n]!, 0) * slope])];
-    },
-    backward([x, by], attributes, [g]) {
-      const { rows, slope } = reference(x!, by, attributes);
-      const d = hostTensor(x!.shape);
-      for (const n of rows) d.data[n] = g!.data[0]! * slope;
-      return [d];
-    },
-  },
+  reference: selectedMeanReference,
 });
 
 /** The mean, times a factor, of the rows that a selection names. Disposes of `values`. @internal */
