@@ -39,8 +39,11 @@ export function projects({ inputs, y, attributes: { start } }: ProjectCall): boo
 }
 
 /** Lanes that share a column: a subgroup, or without subgroups of a known size as many as meet in workgroup memory. */
-export function lanesOf({ subgroupSize }: DeviceInfo): Pick<ProjectConstants, 'lanes' | 'subgroups'> {
-  return SUBGROUPS.includes(subgroupSize) ? { lanes: subgroupSize, subgroups: true } : { lanes: 32, subgroups: false };
+function lanesOf(info: DeviceInfo): Pick<ProjectConstants, 'lanes' | 'subgroups' | 'inFlight'> {
+  const subgroups = info.subgroups && SUBGROUPS.includes(info.subgroupSize);
+  const lanes = subgroups ? info.subgroupSize : 32;
+  // Small subgroups are those of software adapters, which take half a minute to compile eight loads written out.
+  return { lanes, subgroups, inFlight: subgroups && lanes >= 32 ? 8 : 2 };
 }
 
 /** Fills y. */

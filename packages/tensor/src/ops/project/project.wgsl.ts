@@ -6,9 +6,6 @@ export const UNIT = 8;
 /** Invocations of a workgroup. */
 const WORKGROUP = 128;
 
-/** Vectors of weights that an invocation asks for before it uses the first: what hides the way to memory. */
-const IN_FLIGHT = 8;
-
 /** Compile-time constants of {@link projectKernel}. */
 export interface ProjectConstants {
   /** Rows of x, padded: 1, 2, 4 or 8. */
@@ -19,6 +16,8 @@ export interface ProjectConstants {
   readonly lanes: number;
   /** Whether those are one subgroup. */
   readonly subgroups: boolean;
+  /** Vectors of weights that an invocation asks for before it uses the first: what hides the way to memory. */
+  readonly inFlight: number;
   /** Two weights, gate and up: y = silu(gate) · up. */
   readonly gated: boolean;
 }
@@ -125,7 +124,7 @@ interface Stream {
 
 /** The walk along rows of weights: whole steps of several vectors, then the rest one by one. */
 function walk(variant: KernelVariant, streams: readonly Stream[]): string {
-  const ahead = Math.max(1, Math.floor(IN_FLIGHT / streams.length));
+  const ahead = Math.max(1, Math.floor(constantsOf(variant).inFlight / streams.length));
   return /* wgsl */ `
 ${streams.map(({ row }, s) => `  let at${s} = (${row}) * p.units;`).join('\n')}
   var u = lane;
