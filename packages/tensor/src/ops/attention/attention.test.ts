@@ -120,6 +120,16 @@ describe('attention', () => {
         keySegments: leftPadded(150),
         keyLength: 139,
       },
+      'one query, two heads a key head': { queries: 1, keys: 600, keyHeads: 1, keySize: 32, keyLength: 555 },
+      'three queries of two heads, left padding': {
+        queries: 3,
+        keys: 150,
+        keyHeads: 1,
+        keySize: 32,
+        segments: () => 0,
+        keySegments: leftPadded(150),
+        keyLength: 139,
+      },
       'one query, odd head sizes': { queries: 1, keys: 260, heads: 3, keyHeads: 3, keySize: 133, valueSize: 7 },
     }),
   )('agrees with its reference in its variant for hardware: %s', async (_, c) => run('hardware', c));

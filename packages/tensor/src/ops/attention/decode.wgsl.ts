@@ -14,7 +14,8 @@ export const PART = 128;
 /** float32s of the queries that a workgroup of the hardware kernel holds. */
 export const MOST_QUERY = 2304;
 
-const PARAMS = {
+/** Parameters of the decoding kernels. */
+export const DECODE_PARAMS = {
   count: 'u32',
   tq: 'u32',
   tk: 'u32',
@@ -27,7 +28,8 @@ const PARAMS = {
   scale: 'f32',
 } as const;
 
-const BINDINGS = {
+/** Bindings of the decoding kernels. */
+export const DECODE_BINDINGS = {
   q: 'read',
   k: 'read',
   v: 'read',
@@ -45,7 +47,7 @@ const vectors = (variant: KernelVariant) => ({
 const range = (n: number) => Array.from({ length: n }, (_, i) => i);
 
 /** WGSL that finds the keys of a part: those from `start` to before `end`. */
-const PART_KEYS = /* wgsl */ `
+export const PART_KEYS = /* wgsl */ `
   let own = key_base() + t;
   let part_size = own / p.parts + 1u;
   let start = part * part_size;
@@ -57,8 +59,8 @@ const PART_KEYS = /* wgsl */ `
 /** Barrier-free: an invocation owns one part of one (query, head) row. */
 export const decodeRows = defineKernel({
   name: 'attention_decode_rows',
-  bindings: BINDINGS,
-  params: PARAMS,
+  bindings: DECODE_BINDINGS,
+  params: DECODE_PARAMS,
   workgroup: 8,
   vectors,
   source: (variant) => {
@@ -103,8 +105,8 @@ export const decodeRows = defineKernel({
 /** Hardware: a workgroup owns one part of a few heads of one group, which share its keys; first scores, then values. */
 export const decodeTiled = defineKernel({
   name: 'attention_decode',
-  bindings: BINDINGS,
-  params: PARAMS,
+  bindings: DECODE_BINDINGS,
+  params: DECODE_PARAMS,
   workgroup: PART,
   vectors,
   source: (variant) => {
@@ -208,7 +210,7 @@ ${rowMain(
 export const decodeMerge = defineKernel({
   name: 'attention_decode_merge',
   bindings: { partial: 'read', totals: 'read', length: 'read', y: 'write', lse: 'write' },
-  params: PARAMS,
+  params: DECODE_PARAMS,
   vectors: (variant) => ({ totals: 2 as const, ...rowVectors([], ['partial', 'y'])(variant) }),
   source: (variant) => {
     const { value } = rowTypes(variant);

@@ -2,7 +2,8 @@ import { allocateTensor } from '../../core/define-op.js';
 import type { Tensor } from '../../core/tensor.js';
 import type { Device } from '../../device/device.js';
 import type { Kernel } from '../../device/kernel.js';
-import { decodeMerge, decodeRows, decodeTiled, MOST_QUERY, PART } from './decode.wgsl.js';
+import { MOST_QUERY } from './decode.wgsl.js';
+import { launchDecode } from './launch-decode.js';
 import { type MaskKind, maskKernel } from './mask.wgsl.js';
 import { rowsForward, rowsKeyGradient, rowsQueryGradient, statisticsKernel } from './rows.wgsl.js';
 import { sharedForward, sharedKeyGradient, sharedQueryGradient } from './shared.wgsl.js';
@@ -94,8 +95,6 @@ const MOST_SHARED = 96;
 const MOST_PAIRED = 48;
 // Elements of a head that the accumulators of the tiled kernels hold.
 const MOST_TILED = 128;
-// Keys of a part on a software adapter: few, so that every lane has some.
-const SOFTWARE_PART = 32;
 // Queries up to which the keys are split.
 const MOST_DECODE = 4;
 
@@ -146,61 +145,13 @@ export function forward(call: Call, y: Tensor, lse: Tensor): void {
   const { sizes, q, k, v } = call;
   const { batch, queries, heads } = sizes;
   if (queries <= MOST_DECODE && sizes.keys > queries && sizes.keySize <= MOST_QUERY) {
-    decode(call, y, lse);
+    launchDecode(call, y, lse);
     return;
   }
   const kind = kindOf(call);
   const { constants, rows, tileHeads, tiled } = tilesOf(call, kind, sizes.group);
   const count = batch * Math.ceil(queries / rows) * (heads / tileHeads);
   launch(call, FORWARD[kind], { bindings: { q, k, v, y, lse }, mask: maskOf(call), constants, count, tiled });
-}
-
-/** Few queries: splits the keys over workgroups (over invocations on a software adapter) and merges the parts. */
-function decode(
-  { device, sizes, scale, q, k, v, segments, keySegments, keyLength }: Call,
-  y: Tensor,
-  lse: Tensor,
-): void {
-  const { batch, queries, heads, keys, keySize, valueSize, valueWidth, group, keyHeads } = sizes;
-  const { software } = device.info;
-  const rows = batch * queries * heads;
-  const parts = Math.ceil(keys / (software ? SOFTWARE_PART : PART));
-  const tileHeads = software ? 1 : ([4, 2].find((n) => group % n === 0 && n * keySize <= MOST_QUERY) ?? 1);
-  const partial = allocateTensor(device, { shape: [rows, parts, valueSize], dtype: 'float32' });
-  const totals = allocateTensor(device, { shape: [rows, parts, 2], dtype: 'float32' });
-  const params = { tq: queries, tk: keys, heads, key_heads: keyHeads, group, parts, unit: 1, scale };
-  const constants = { keySize, valueSize, valueWidth };
-  const kernel = software ? decodeRows : decodeTiled;
-  const count = (rows / tileHeads) * parts;
-  device.dispatch(kernel, {
-    bindings: {
-      q: q.range(),
-      k: k.range(),
-      v: v.range(),
-      segments: segments?.range(),
-      key_segments: keySegments?.range(),
-      length: keyLength?.range(),
-      partial: partial.range(),
-      totals: totals.range(),
-    },
-    params: { ...params, count },
-    constants: { ...constants, tileHeads },
-    groups: software ? Math.ceil(count / device.workgroupOf(kernel)) : count,
-  });
-  const wide = valueSize % 4 === 0 && valueWidth % 4 === 0 ? 4 : 1;
-  const elements = (rows * valueSize) / wide;
-  device.dispatch(decodeMerge, {
-    bindings: {
-      partial: partial.range(),
-      totals: totals.range(),
-      length: keyLength?.range(),
-      y: y.range(),
-      lse: lse.range(),
-    },
-    params: { ...params, count: elements },
-    constants,
-    groups: Math.ceil(elements / device.workgroupOf(decodeMerge)),
-  });
 }
 
 /** Gradients of q, k, v where `needs` wants them. */
