@@ -1,13 +1,19 @@
-import { concat, type Device, empty, permute, scale, scope, slice, type Tensor, zeros } from '@zebra/tensor';
-import { diagonaliseBidiagonal } from '../linear-algebra/bidiagonal-qr.js';
 import {
-  BLOCK_ROWS,
-  GROUP_COLUMNS,
-  GROUP_ROWS,
-  productKernel,
-  rowKernel,
-  updateKernel,
-} from './bidiagonal.wgsl.js';
+  concat,
+  type Device,
+  empty,
+  permute,
+  scale,
+  scope,
+  slice,
+  square,
+  sum,
+  type Tensor,
+  zeros,
+} from '@zebra/tensor';
+import { InitError } from '../init-error.js';
+import { diagonaliseBidiagonal } from '../linear-algebra/bidiagonal-qr.js';
+import { BLOCK_ROWS, GROUP_COLUMNS, GROUP_ROWS, productKernel, rowKernel, updateKernel } from './bidiagonal.wgsl.js';
 
 /** Steps recorded at once: enough that recording costs little, few enough that what is left has shrunk in between. */
 const STEPS = 32;
@@ -24,10 +30,12 @@ const RERECORD = 256;
  * size: values below that are noise.
  *
  * @param w [m, n] float32
- * @param largest its rough size, such as ‖w‖_F/√min(m, n): w is divided by it, so that no square over- or underflows
  * @returns min(m, n) values, float64
+ * @throws InitError `data` for values that are not finite
  */
-export async function deviceSingularValues(w: Tensor, largest: number): Promise<Float64Array> {
+export async function deviceSingularValues(w: Tensor): Promise<Float64Array> {
+  // Divided by this, no square over- or underflows.
+  const largest = (await frobeniusNormOf(w)) / Math.sqrt(Math.min(...w.shape));
   const [m, n] = w.shape as readonly [number, number];
   const count = Math.min(m, n);
   if (largest === 0) return new Float64Array(count);
@@ -126,5 +134,21 @@ function step(device: Device, work: Workspace, start: number): void {
     },
     params,
     groups: Math.max(1, Math.ceil((rows - start - 1) / GROUP_ROWS)),
+  });
+}
+
+/** ‖x‖_F. Throws InitError `data` when it is not finite. */
+export async function frobeniusNormOf(x: Tensor): Promise<number> {
+  const total = scope(() => sum(square(x)));
+  const squares = await total.item();
+  total.dispose();
+  if (Number.isFinite(squares)) return Math.sqrt(squares);
+  throw new InitError({
+    code: 'data',
+    operation: 'leadingSubspace',
+    argument: 'w',
+    expected: 'finite values whose squares have a finite sum',
+    got: `a sum of ${squares}`,
+    advice: 'Check the checkpoint: it may be truncated or come from a run that diverged.',
   });
 }
