@@ -12,8 +12,8 @@ const kernel = defineKernel({
   let column = i % p.columns;
   var total = 0.0;
   for (var t = 0u; t < p.terms; t++) {
-    let from = min(rows[row * p.terms + t], p.limit);
-    total += factors[row * p.terms + t] * x[from * p.columns + column];
+    let source = min(rows[row * p.terms + t], p.limit);
+    total += factors[row * p.terms + t] * x[source * p.columns + column];
   }
   y[i] = total;`,
     ),
