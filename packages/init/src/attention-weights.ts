@@ -29,12 +29,23 @@ export interface LinearAttention {
   readonly warnings: readonly InitWarning[];
 }
 
+const KNOWN = /^(?:[qkvo]_proj\.(?:weight|bias)|[qk]_norm\.weight)$/;
+
+/** Whether a tensor of an attention layer is one that the conversion knows. */
+export function isKnown(name: string): boolean {
+  return KNOWN.test(name);
+}
+
 /**
- * Checks names, shapes and values, and reduces the layer to four matrices: biases are dropped, the weights of query and
- * key norms are multiplied into the rows of W_Q and W_K while the normalisation itself is dropped; each with a warning.
- * Unknown tensors are ignored with a warning (old checkpoints carry `rotary_emb.inv_freq`).
+ * Checks sizes, names and shapes, values apart, for tensors on the host or on a device.
+ *
+ * @returns a warning for every tensor that is ignored or dropped
  */
-export function linearAttention(operation: string, weights: AttentionWeights, shape: AttentionShape): LinearAttention {
+export function checkAttention(
+  operation: string,
+  weights: Readonly<Record<string, { readonly shape: readonly number[] }>>,
+  shape: AttentionShape,
+): InitWarning[] {
   checkAttentionShape(operation, shape);
   const { hiddenSize, headCount, keyValueHeadCount, headDim } = shape;
   const inner = headCount * headDim;
@@ -54,14 +65,14 @@ export function linearAttention(operation: string, weights: AttentionWeights, sh
     'k_norm.weight': [headDim],
   };
   const warnings: InitWarning[] = [];
-  for (const [name, wanted] of Object.entries(expected)) checkTensor(operation, name, weights[name], wanted);
+  for (const [name, wanted] of Object.entries(expected)) checkShape(operation, name, weights[name], wanted);
   for (const [name, tensor] of Object.entries(weights)) {
     if (name in expected) continue;
     if (!(name in optional)) {
       warnings.push({ code: 'tensor-ignored', argument: name, message: `${name} is no part of the conversion` });
       continue;
     }
-    checkTensor(operation, name, tensor, optional[name]);
+    checkShape(operation, name, tensor, optional[name]);
     if (name.endsWith('.bias')) {
       warnings.push({
         code: 'bias-dropped',
@@ -70,6 +81,26 @@ export function linearAttention(operation: string, weights: AttentionWeights, sh
       });
     }
   }
+  return warnings;
+}
+
+/** The warning that the weights of a norm were multiplied into a projection. */
+export function foldedNorm(name: string): InitWarning {
+  return {
+    code: 'norm-folded',
+    argument: name,
+    message: `${name} is folded into the rows of the projection; the normalisation itself is not linear and is dropped`,
+  };
+}
+
+/**
+ * Checks names, shapes and values, and reduces the layer to four matrices: biases are dropped, the weights of query and
+ * key norms are multiplied into the rows of W_Q and W_K while the normalisation itself is dropped; each with a warning.
+ * Unknown tensors are ignored with a warning (old checkpoints carry `rotary_emb.inv_freq`).
+ */
+export function linearAttention(operation: string, weights: AttentionWeights, shape: AttentionShape): LinearAttention {
+  const warnings = checkAttention(operation, weights, shape);
+  for (const [name, tensor] of Object.entries(weights)) if (isKnown(name)) checkFinite(operation, name, tensor.data);
   return {
     query: foldNorm(toHostMatrix(weights['q_proj.weight']), weights, 'q_norm.weight', warnings),
     key: foldNorm(toHostMatrix(weights['k_proj.weight']), weights, 'k_norm.weight', warnings),
@@ -87,15 +118,16 @@ function foldNorm(matrix: HostMatrix, weights: AttentionWeights, name: string, w
     const factor = norm.data[row % norm.data.length];
     for (let i = row * columns; i < (row + 1) * columns; i++) matrix.data[i] *= factor;
   }
-  warnings.push({
-    code: 'norm-folded',
-    argument: name,
-    message: `${name} is folded into the rows of the projection; the normalisation itself is not linear and is dropped`,
-  });
+  warnings.push(foldedNorm(name));
   return matrix;
 }
 
-function checkTensor(operation: string, name: string, tensor: HostTensor | undefined, shape: readonly number[]): void {
+function checkShape(
+  operation: string,
+  name: string,
+  tensor: { readonly shape: readonly number[]; readonly data?: ArrayLike<number> } | undefined,
+  shape: readonly number[],
+): void {
   const wanted = `shape [${shape.join(', ')}]`;
   if (tensor === undefined) {
     throw new InitError({
@@ -108,27 +140,31 @@ function checkTensor(operation: string, name: string, tensor: HostTensor | undef
     });
   }
   const count = shape.reduce((product, size) => product * size, 1);
-  if (tensor.shape.join() !== shape.join() || tensor.data.length !== count) {
+  const given = tensor.data?.length ?? count;
+  if (tensor.shape.join() !== shape.join() || given !== count) {
     throw new InitError({
       code: 'shape',
       operation,
       argument: name,
       expected: wanted,
-      got: `shape [${tensor.shape.join(', ')}] with ${tensor.data.length} values`,
+      got: `shape [${tensor.shape.join(', ')}]${tensor.data ? ` with ${given} values` : ''}`,
       advice: 'Check hiddenSize, headCount, keyValueHeadCount and headDim against the config of the checkpoint.',
     });
   }
-  const wrong = tensor.data.findIndex((value) => !Number.isFinite(value));
-  if (wrong >= 0) {
-    throw new InitError({
-      code: 'data',
-      operation,
-      argument: name,
-      expected: 'finite values',
-      got: `${tensor.data[wrong]} at flat index ${wrong}`,
-      advice: 'Check the checkpoint: it may be truncated or come from a run that diverged.',
-    });
-  }
+}
+
+/** Throws {@link InitError} where there is a value that is not finite. */
+export function checkFinite(operation: string, name: string, data: ArrayLike<number>): void {
+  const wrong = Array.prototype.findIndex.call(data, (value: number) => !Number.isFinite(value));
+  if (wrong < 0) return;
+  throw new InitError({
+    code: 'data',
+    operation,
+    argument: name,
+    expected: 'finite values',
+    got: `${data[wrong]} at flat index ${wrong}`,
+    advice: 'Check the checkpoint: it may be truncated or come from a run that diverged.',
+  });
 }
 
 function checkAttentionShape(operation: string, shape: AttentionShape): void {

@@ -90,6 +90,11 @@ export function energyKept(singularValues: ArrayLike<number>, rank: number): num
   return rank < 1 ? 0 : cumulative[Math.min(rank, cumulative.length) - 1] / total;
 }
 
+/** √Σ_{i>rank} s²: the error ‖W − W_r‖_F of the best approximation of a rank (Eckart and Young). */
+export function smallestError(singularValues: Float64Array, rank: number): number {
+  return Math.sqrt(singularValues.subarray(rank).reduce((total, value) => total + value * value, 0));
+}
+
 /** Running sums of the squares, relative to the largest value so that they neither overflow nor vanish. */
 function cumulativeEnergy(singularValues: ArrayLike<number>, operation: string): Float64Array {
   const values = Array.from(singularValues);

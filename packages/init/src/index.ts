@@ -1,3 +1,4 @@
+export type { AttentionTensors } from './attention-tensors.js';
 export type { AttentionShape, AttentionWeights, LinearAttention } from './attention-weights.js';
 export {
   type EnergyRankOptions,
@@ -7,8 +8,9 @@ export {
   layerEnergyRank,
 } from './energy-rank.js';
 export {
-  type AttentionTensors,
+  attentionSingularValues,
   type InitialisedLayer,
+  type InitialiseMamba2Options,
   type InitialiseMlaOptions,
   initialiseMamba2,
   initialiseMla,
@@ -28,6 +30,9 @@ export {
   mamba2WeightsFromAttention,
 } from './mamba2-from-attention.js';
 export { assembleMlaWeights, type MlaBases, type MlaSources, mlaSources } from './mla-assembly.js';
-export { type MlaFromAttentionResult, mlaWeightsFromAttention } from './mla-from-attention.js';
+export { type MlaFromAttentionResult, mlaWeightsFromAttention, type TruncationErrors } from './mla-from-attention.js';
+export type { AttentionSpectra } from './mla-on-device.js';
 export type { MlaFromAttentionOptions, RankChoice } from './mla-options.js';
 export type { RopeMatching } from './rope-rows.js';
+export { deviceSingularValues } from './subspace/bidiagonal.js';
+export { type LeadingSubspace, type LeadingSubspaceOptions, leadingSubspace } from './subspace/leading-subspace.js';

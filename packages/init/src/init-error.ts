@@ -45,6 +45,7 @@ export class InitError extends Error implements InitErrorDetails {
 export interface InitWarning {
   readonly code:
     | 'bias-dropped'
+    | 'bias-folded'
     | 'norm-folded'
     | 'tensor-ignored'
     | 'rank-above-numerical-rank'

@@ -1,5 +1,5 @@
 import { type AttentionShape, type AttentionWeights, checkSize, linearAttention } from './attention-weights.js';
-import { type HostTensor, toFloat32 } from './host-tensor.js';
+import { type HostMatrix, type HostTensor, hostMatrix, toFloat32 } from './host-tensor.js';
 import { InitError, type InitWarning } from './init-error.js';
 
 /** What {@link mamba2WeightsFromAttention} makes. */
@@ -8,6 +8,11 @@ export interface Mamba2FromAttentionOptions extends AttentionShape {
   readonly repeatKvBeforeConv?: boolean;
   /** Width of the convolution. Default 4. */
   readonly convWidth?: number;
+  /**
+   * What becomes of biases of q, k and v (Qwen2): dropped with a warning, as they have no place in `in_proj`, or folded
+   * into `conv1d.bias` (see {@link foldBiases}), which is ours, not a source's. Default `drop`.
+   */
+  readonly biases?: 'drop' | 'fold';
   /** A seeded generator of uniform numbers in [0, 1): everything that the attention layer cannot supply comes from it. */
   readonly random: () => number;
 }
@@ -41,14 +46,39 @@ export function mamba2WeightsFromAttention(
   options: Mamba2FromAttentionOptions,
 ): Mamba2FromAttentionResult {
   const operation = 'mamba2WeightsFromAttention';
+  const { hiddenSize, biases = 'drop' } = options;
+  const { query, key, value, output, warnings } = linearAttention(operation, weights, options);
+  const { gate, step, ...fresh } = drawMamba2(operation, options);
+  const inProjection = concatenate([gate.data, value.data, key.data, query.data, step.data]);
+  const tensors: Record<string, HostTensor> = {
+    'in_proj.weight': { shape: [inProjection.length / hiddenSize, hiddenSize], data: inProjection },
+    ...fresh.tensors,
+    'out_proj.weight': { shape: output.shape, data: output.data },
+  };
+  const folded = biases === 'fold' ? foldBiases(tensors, weights, options) : [];
+  return {
+    weights: new Map(Object.entries(tensors).map(([name, tensor]) => [name, toFloat32(tensor)])),
+    warnings: withFolded(warnings, folded),
+  };
+}
+
+/** What attention cannot supply to a Mamba2 layer, drawn in float64. */
+export interface FreshMamba2 {
+  /** The first rows of `in_proj`, z [d_inner, d]. */
+  readonly gate: HostMatrix;
+  /** The last rows of `in_proj`, dt [n_h, d]. */
+  readonly step: HostMatrix;
+  /** Every other weight but `out_proj.weight`, by name. */
+  readonly tensors: Readonly<Record<string, HostTensor>>;
+}
+
+/** Draws what {@link mamba2WeightsFromAttention} says, in its order. */
+export function drawMamba2(operation: string, options: Mamba2FromAttentionOptions): FreshMamba2 {
   const { hiddenSize, headCount, keyValueHeadCount, headDim, repeatKvBeforeConv = false, convWidth = 4 } = options;
   checkSize(operation, 'convWidth', convWidth);
-  const { query, key, value, output, warnings } = linearAttention(operation, weights, options);
   const uniform = uniformFrom(operation, options.random);
-
   const inner = headCount * headDim;
-  const keyValueInner = keyValueHeadCount * headDim;
-  const convDim = repeatKvBeforeConv ? 3 * inner : inner + 2 * keyValueInner;
+  const convDim = repeatKvBeforeConv ? 3 * inner : inner + 2 * keyValueHeadCount * headDim;
   const rowBound = 1 / Math.sqrt(hiddenSize);
   const convBound = 1 / Math.sqrt(convWidth);
   const gate = uniform(inner * hiddenSize, -rowBound, rowBound);
@@ -61,22 +91,68 @@ export function mamba2WeightsFromAttention(
     return target + Math.log(-Math.expm1(-target));
   });
   const decay = uniform(headCount, 1, 16).map(Math.log);
-
-  const inProjection = concatenate([gate, value.data, key.data, query.data, step]);
-  const tensors: Record<string, HostTensor> = {
-    'in_proj.weight': { shape: [2 * inner + 2 * keyValueInner + headCount, hiddenSize], data: inProjection },
-    'conv1d.weight': { shape: [convDim, 1, convWidth], data: convWeight },
-    'conv1d.bias': { shape: [convDim], data: convBias },
-    dt_bias: { shape: [headCount], data: stepBias },
-    A_log: { shape: [headCount], data: decay },
-    D: { shape: [headCount], data: new Float64Array(headCount).fill(1) },
-    'norm.weight': { shape: [inner], data: new Float64Array(inner).fill(1) },
-    'out_proj.weight': { shape: [hiddenSize, inner], data: output.data },
-  };
   return {
-    weights: new Map(Object.entries(tensors).map(([name, tensor]) => [name, toFloat32(tensor)])),
-    warnings,
+    gate: hostMatrix(inner, hiddenSize, gate),
+    step: hostMatrix(headCount, hiddenSize, step),
+    tensors: {
+      'conv1d.weight': { shape: [convDim, 1, convWidth], data: convWeight },
+      'conv1d.bias': { shape: [convDim], data: convBias },
+      dt_bias: { shape: [headCount], data: stepBias },
+      A_log: { shape: [headCount], data: decay },
+      D: { shape: [headCount], data: new Float64Array(headCount).fill(1) },
+      'norm.weight': { shape: [inner], data: new Float64Array(inner).fill(1) },
+    },
   };
+}
+
+/**
+ * Adds to `conv1d.bias` what the convolution makes of constant inputs v, k and q biases: (Σ over its taps)·bias for each
+ * channel. From the fourth token of a sequence on this is exactly what a bias of `in_proj` would do. That of `o_proj` has no place.
+ *
+ * @returns the names of the biases folded
+ */
+export function foldBiases(
+  tensors: Readonly<Record<string, HostTensor>>,
+  weights: AttentionWeights,
+  { headCount, keyValueHeadCount, headDim, repeatKvBeforeConv = false }: Mamba2FromAttentionOptions,
+): string[] {
+  const { shape, data: taps } = tensors['conv1d.weight'];
+  const bias = tensors['conv1d.bias'].data;
+  const width = shape[2];
+  const repeats = repeatKvBeforeConv ? headCount / keyValueHeadCount : 1;
+  const folded: string[] = [];
+  let channel = 0;
+  for (const [letter, copies] of [
+    ['v', repeats],
+    ['k', repeats],
+    ['q', 1],
+  ] as const) {
+    const name = `${letter}_proj.bias`;
+    const added = weights[name]?.data;
+    const count = (letter === 'q' ? headCount : keyValueHeadCount) * headDim * copies;
+    for (let i = 0; added && i < count; i++) {
+      const head = Math.floor(i / headDim / copies);
+      let sum = 0;
+      for (let t = 0; t < width; t++) sum += taps[(channel + i) * width + t];
+      bias[channel + i] += sum * added[head * headDim + (i % headDim)];
+    }
+    channel += count;
+    if (added) folded.push(name);
+  }
+  return folded;
+}
+
+/** The warnings, where a bias that was folded after all says so. */
+export function withFolded(warnings: readonly InitWarning[], folded: readonly string[]): InitWarning[] {
+  return warnings.map((warning) =>
+    warning.code === 'bias-dropped' && folded.includes(warning.argument)
+      ? {
+          code: 'bias-folded',
+          argument: warning.argument,
+          message: `${warning.argument} is folded into conv1d.bias; it differs for the first tokens of a sequence`,
+        }
+      : warning,
+  );
 }
 
 type Uniform = (count: number, low: number, high: number) => Float64Array;

@@ -2,9 +2,8 @@ import { type AttentionWeights, type LinearAttention, linearAttention } from './
 import { type HostMatrix, type HostTensor, hostMatrix, toFloat32 } from './host-tensor.js';
 import { InitError, type InitWarning } from './init-error.js';
 import { matmul, transpose } from './linear-algebra/matrix.js';
-import { checkMlaOptions, chooseRopeRows, type MlaFromAttentionOptions } from './mla-options.js';
-import { alignKeyHeads } from './rope-alignment.js';
-import type { RopeRowChoice } from './rope-rows.js';
+import { checkMlaOptions, type MlaFromAttentionOptions } from './mla-options.js';
+import { planMlaRows, type RowTerms } from './mla-rows.js';
 
 /** Everything that {@link assembleMlaWeights} needs besides the bases. */
 export interface MlaSources {
@@ -42,70 +41,42 @@ export function mlaSources(weights: AttentionWeights, options: MlaFromAttentionO
 /**
  * The tensors of an MLA layer (float32, under the released checkpoints' names): up-projections are rows of the bases,
  * down-projections are basisᵀ·W, so that all of Σ is in them.
- *
- * Stacking n_h instead of n_kv heads, as `useFullKvHead` does, multiplies every singular value by √g, divides the rows
- * of U by √g and repeats them, with g = n_h/n_kv; so the smaller stack is decomposed in either case.
  */
 export function assembleMlaWeights(
   sources: MlaSources,
   bases: MlaBases,
 ): { weights: Map<string, HostTensor>; warnings: readonly InitWarning[] } {
   const { query, keyValue, attention, options } = sources;
-  const { headCount, keyValueHeadCount, headDim, useFullKvHead = false, useLoraLayerNorm = false } = options;
+  const { useLoraLayerNorm = false } = options;
   checkBasis('query', bases.query, query, options.qLoraRank === null);
   checkBasis('keyValue', bases.keyValue, keyValue, false);
-  const choice = chooseRopeRows(options);
+  const plan = planMlaRows(options, attention.key);
   const weights = new Map<string, HostTensor>();
   const store = (name: string, tensor: HostTensor) => weights.set(name, toFloat32(tensor));
 
-  const groupSize = headCount / keyValueHeadCount;
-  const ropeTerms = ropeRowTerms(sources, choice);
-  const queryRows = heads(headCount).flatMap((head) => {
-    const start = head * headDim;
-    return [...choice.queryNope.map((row) => [{ row, scale: 1 }]), ...ropeTerms[Math.floor(head / groupSize)]].map(
-      (terms) => terms.map(({ row, scale }) => ({ row: start + row, scale })),
-    );
-  });
   if (bases.query === null) {
-    store('q_proj.weight', gather(query, queryRows));
+    store('q_proj.weight', gather(query, plan.query));
   } else {
     store('q_a_proj.weight', matmul(transpose(bases.query), query));
     if (useLoraLayerNorm) store('q_a_layernorm.weight', ones(bases.query.shape[1]));
-    store('q_b_proj.weight', gather(bases.query, queryRows));
+    store('q_b_proj.weight', gather(bases.query, plan.query));
   }
 
-  const repeats = useFullKvHead ? groupSize : 1;
-  const valueStart = keyValueHeadCount * headDim;
   const latent = matmul(transpose(bases.keyValue), keyValue);
-  const ropeKey = meanHeadRows(attention.key, ropeTerms);
+  const ropeKey = gather(attention.key, plan.ropeKey);
   const down = hostMatrix(latent.shape[0] + ropeKey.shape[0], latent.shape[1]);
-  down.data.set(latent.data.map((entry) => entry * Math.sqrt(repeats)));
+  down.data.set(latent.data.map((entry) => entry * plan.latentScale));
   down.data.set(ropeKey.data, latent.data.length);
   store('kv_a_proj_with_mqa.weight', down);
   if (useLoraLayerNorm) store('kv_a_layernorm.weight', ones(latent.shape[0]));
-  const scale = 1 / Math.sqrt(repeats);
-  const keyValueRows = heads(keyValueHeadCount * repeats).flatMap((copy) => {
-    const start = Math.floor(copy / repeats) * headDim;
-    return [
-      ...choice.keyNope.map((row) => (row < 0 ? [] : [{ row: start + row, scale }])),
-      ...Array.from({ length: headDim }, (_, row) => [{ row: valueStart + start + row, scale }]),
-    ];
-  });
-  store('kv_b_proj.weight', gather(bases.keyValue, keyValueRows));
+  store('kv_b_proj.weight', gather(bases.keyValue, plan.keyValue));
   store('out_proj.weight', attention.output);
-  return { weights, warnings: [...attention.warnings, ...choice.warnings] };
-}
-
-function heads(count: number): number[] {
-  return Array.from({ length: count }, (_, head) => head);
+  return { weights, warnings: [...attention.warnings, ...plan.warnings] };
 }
 
 function ones(count: number): HostTensor {
   return { shape: [count], data: new Float64Array(count).fill(1) };
 }
-
-/** A row of a new matrix: the sum of these rows of another, each scaled. No terms: zeros. */
-type RowTerms = readonly { readonly row: number; readonly scale: number }[];
 
 function gather(matrix: HostMatrix, rows: readonly RowTerms[]): HostMatrix {
   const columns = matrix.shape[1];
@@ -116,45 +87,6 @@ function gather(matrix: HostMatrix, rows: readonly RowTerms[]): HostMatrix {
     }
   });
   return result;
-}
-
-/** For every key head its rope rows as terms in the rows of a head: copies, or pairs turned towards the other heads. */
-function ropeRowTerms({ attention, options }: MlaSources, { rope, ropeScale }: RopeRowChoice): RowTerms[][] {
-  const { keyValueHeadCount, sharedRopeKey } = options;
-  if (sharedRopeKey !== 'aligned') {
-    return heads(keyValueHeadCount).map(() => rope.map((row) => [{ row, scale: ropeScale }]));
-  }
-  const pairs = Array.from({ length: rope.length / 2 }, (_, i) => [rope[2 * i], rope[2 * i + 1]] as const);
-  const turns = alignKeyHeads(attention.key, keyValueHeadCount, pairs);
-  return heads(keyValueHeadCount).map((head) =>
-    pairs.flatMap(([x, y], i) => {
-      const real = turns[i][head].real * ropeScale;
-      const imaginary = turns[i][head].imaginary * ropeScale;
-      // (real + i·imaginary)·(x + iy)
-      return [
-        [
-          { row: x, scale: real },
-          { row: y, scale: -imaginary },
-        ],
-        [
-          { row: y, scale: real },
-          { row: x, scale: imaginary },
-        ],
-      ];
-    }),
-  );
-}
-
-/** The rope rows of every key head, averaged: the one key that all heads share. */
-function meanHeadRows(key: HostMatrix, headTerms: readonly (readonly RowTerms[])[]): HostMatrix {
-  const headCount = headTerms.length;
-  const headDim = key.shape[0] / headCount;
-  const rows = headTerms[0].map((_, i) =>
-    headTerms.flatMap((rowTerms, head) =>
-      rowTerms[i].map(({ row, scale }) => ({ row: head * headDim + row, scale: scale / headCount })),
-    ),
-  );
-  return gather(key, rows);
 }
 
 function checkBasis(name: string, basis: HostMatrix | null, matrix: HostMatrix, none: boolean): void {

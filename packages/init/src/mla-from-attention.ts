@@ -1,5 +1,5 @@
 import type { AttentionWeights } from './attention-weights.js';
-import { energyKept, energyRank } from './energy-rank.js';
+import { energyKept, energyRank, smallestError } from './energy-rank.js';
 import { type HostMatrix, type HostTensor, hostMatrix } from './host-tensor.js';
 import type { InitWarning } from './init-error.js';
 import { leftSingularVectors } from './linear-algebra/svd.js';
@@ -21,7 +21,17 @@ export interface MlaFromAttentionResult {
   readonly energies: { readonly query: number | null; readonly keyValue: number };
   /** Singular values of W_Q (null for one `q_proj`) and of [W_K; W_V], heads not repeated. */
   readonly singularValues: { readonly query: Float64Array | null; readonly keyValue: Float64Array };
+  /** Reconstruction errors ‖W − Q·Qᵀ·W‖_F of W_Q (null for one `q_proj`) and of [W_K; W_V]. */
+  readonly errors: { readonly query: TruncationErrors | null; readonly keyValue: TruncationErrors };
   readonly warnings: readonly InitWarning[];
+}
+
+/** How far a matrix of a lower rank is from the original, in the Frobenius norm. */
+export interface TruncationErrors {
+  /** With the basis that was found. */
+  readonly reached: number;
+  /** The least that the rank allows: √Σ_{i>r} s². */
+  readonly smallest: number;
 }
 
 /**
@@ -56,6 +66,7 @@ export function mlaWeightsFromAttention(
     ranks: { query: query?.rank ?? null, keyValue: keyValue.rank },
     energies: { query: query?.energy ?? null, keyValue: keyValue.energy },
     singularValues: { query: query?.singularValues ?? null, keyValue: keyValue.singularValues },
+    errors: { query: query?.errors ?? null, keyValue: keyValue.errors },
     warnings: [...assembled.warnings, ...(query?.warnings ?? []), ...keyValue.warnings],
   };
 }
@@ -65,6 +76,7 @@ interface Truncation {
   readonly rank: number;
   readonly energy: number;
   readonly singularValues: Float64Array;
+  readonly errors: TruncationErrors;
   readonly warnings: readonly InitWarning[];
 }
 
@@ -76,16 +88,29 @@ function truncate(argument: string, matrix: HostMatrix, choice: RankChoice): Tru
   for (let row = 0; row < rows; row++) {
     basis.data.set(u.data.subarray(row * count, row * count + rank), row * rank);
   }
+  const smallest = smallestError(s, rank);
+  const warnings = rankWarnings(argument, s, matrix.shape, rank);
+  // An SVD in float64 reaches the bound to rounding.
+  const errors = { reached: smallest, smallest };
+  return { basis, rank, energy: energyKept(s, rank), singularValues: s, errors, warnings };
+}
+
+/** A warning where a rank is above the numerical rank of the weights. */
+export function rankWarnings(
+  argument: string,
+  s: Float64Array,
+  shape: readonly number[],
+  rank: number,
+): readonly InitWarning[] {
   // Below this a singular value of a float32 matrix is rounding noise (the bound that NumPy's matrix_rank uses).
-  const noise = Math.max(...matrix.shape) * 2 ** -23 * s[0];
+  const noise = Math.max(...shape) * 2 ** -23 * s[0];
   const numericalRank = s.filter((value) => value > noise).length;
-  const warnings: InitWarning[] = [];
-  if (rank > numericalRank) {
-    warnings.push({
+  if (rank <= numericalRank) return [];
+  return [
+    {
       code: 'rank-above-numerical-rank',
       argument,
       message: `rank ${rank} is above the weights' numerical rank ${numericalRank}: ${rank - numericalRank} latent rows are zero up to rounding`,
-    });
-  }
-  return { basis, rank, energy: energyKept(s, rank), singularValues: s, warnings };
+    },
+  ];
 }

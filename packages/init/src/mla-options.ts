@@ -33,7 +33,7 @@ export interface MlaFromAttentionOptions extends AttentionShape {
 }
 
 /** The largest ranks that the matrices have: min of their sizes. Repeating key/value heads adds none. */
-function largestRanks(shape: AttentionShape): { readonly query: number; readonly keyValue: number } {
+export function largestRanks(shape: AttentionShape): { readonly query: number; readonly keyValue: number } {
   return {
     query: Math.min(shape.headCount * shape.headDim, shape.hiddenSize),
     keyValue: Math.min(2 * shape.keyValueHeadCount * shape.headDim, shape.hiddenSize),

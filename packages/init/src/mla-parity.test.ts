@@ -1,8 +1,12 @@
 import { readFileSync } from 'node:fs';
+import { tensor } from '@zebra/tensor';
+import { testDevice } from '@zebra/tensor/testing';
 import { describe, expect, test } from 'vitest';
 import type { HostTensor } from './host-tensor.js';
 import { product, relativeError, rows } from './matrix-comparison.testing.js';
 import { mlaWeightsFromAttention } from './mla-from-attention.js';
+import { mlaTensorsFromAttention } from './mla-on-device.js';
+import type { MlaFromAttentionOptions } from './mla-options.js';
 
 const goldens = new URL('../test/goldens/', import.meta.url);
 
@@ -27,16 +31,32 @@ function readTensors(path: string): Record<string, HostTensor> {
   );
 }
 
-describe('mlaWeightsFromAttention against the reference', () => {
+/** The same by way of tensors and matrix products. */
+async function onDevice(weights: Record<string, HostTensor>, options: MlaFromAttentionOptions) {
+  const device = await testDevice();
+  const tensors = new Map(
+    Object.entries(weights).map(([name, { data, shape }]) => [name, tensor(device, data, shape)] as const),
+  );
+  const made = await mlaTensorsFromAttention(tensors, options);
+  const result = new Map<string, HostTensor>();
+  for (const [name, weight] of made.weights)
+    result.set(name, { shape: weight.shape, data: (await weight.read()) as Float32Array });
+  for (const weight of [...tensors.values(), ...made.weights.values()]) weight.dispose();
+  return { weights: result, warnings: made.warnings };
+}
+
+describe('the weights of an MLA layer against the reference', () => {
   const layer = readTensors('llama-tiny/layer-1-attention.safetensors');
   const weights = Object.fromEntries(
     Object.entries(layer).map(([name, tensor]) => [name.replace('model.layers.1.self_attn.', ''), tensor]),
   );
 
-  test.each(['a', 'b-full-kv-heads'])('%s', (name) => {
+  test.each(
+    ['a', 'b-full-kv-heads'].flatMap((name) => (['host', 'device'] as const).map((where) => [name, where] as const)),
+  )('%s on the %s', async (name, where) => {
     const golden = readTensors(`mla-init/${name}/golden.safetensors`);
     const config = JSON.parse(readFileSync(new URL(`mla-init/${name}/hybrid_config.json`, goldens), 'utf8'));
-    const result = mlaWeightsFromAttention(weights, {
+    const options = {
       hiddenSize: config.hidden_size,
       headCount: config.num_attention_heads,
       keyValueHeadCount: config.num_key_value_heads,
@@ -48,7 +68,8 @@ describe('mlaWeightsFromAttention against the reference', () => {
       vHeadDim: config.v_head_dim,
       useFullKvHead: config.use_full_kv_head,
       useLoraLayerNorm: config.use_lora_layer_norm,
-    });
+    };
+    const result = where === 'host' ? mlaWeightsFromAttention(weights, options) : await onDevice(weights, options);
     const down = result.weights.get('kv_a_proj_with_mqa.weight')!;
     const errors = {
       q_product: relativeError(product(result.weights, 'q_b_proj.weight', 'q_a_proj.weight'), golden.q_product),
