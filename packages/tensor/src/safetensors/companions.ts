@@ -113,9 +113,13 @@ export async function announceSwitch(
   }
 }
 
-/** Gives companions their names, and removes the switch file where one was announced. */
+/** Gives companions their names. After a failure the switch file, where one was announced, still holds them all. */
 export async function publishAll(prepared: PreparedCompanions): Promise<void> {
-  for (const file of prepared.files) await file.publish();
+  try {
+    for (const file of prepared.files) await file.publish();
+  } finally {
+    for (const file of prepared.files) await file.discard();
+  }
   for (const path of prepared.gone) {
     await prepared.fs.unlink(path).catch((error: unknown) => {
       const failure = fromSystemError(error, path, 'removing what the old model had');
