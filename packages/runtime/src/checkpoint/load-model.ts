@@ -12,7 +12,11 @@ import { type ModelSpec, type ModelSpecOptions, modelSpec } from '../models/mode
 import { modelSpecs } from '../models/specs.js';
 import { type LoadWeightsOptions, loadWeights } from './load-weights.js';
 
-/** Options of {@link loadModel}. */
+/**
+ * Options of {@link loadModel}. With `dtype: 'float16'` matrices are float16 and the model computes in it, for
+ * inference; for training in mixed precision leave the weights float32 and give `computeDType: 'float16'` alone.
+ * `computeDType` is `dtype` unless it is given.
+ */
 export interface LoadModelOptions
   extends Pick<LoadWeightsOptions, 'dtype' | 'oversized' | 'onProgress'>,
     ModelSpecOptions {
@@ -33,7 +37,8 @@ export interface LoadModelOptions
  *   `data` for NaN weights and those that float16 cannot hold, and the codes of `SafetensorsError` for damaged files
  */
 export async function loadModel(device: Device, folder: string, options: LoadModelOptions = {}): Promise<HybridModel> {
-  const spec = await readModelSpec(folder, options);
+  const { dtype = 'float32' } = options;
+  const spec = await readModelSpec(folder, { computeDType: dtype, ...options });
   const reader = await openSafetensorsFolder(folder, { linkRoot: options.linkRoot });
   try {
     const ignored = new Set(spec.config.tieWordEmbeddings ? ['lm_head.weight'] : []);

@@ -29,7 +29,8 @@ export interface LoadWeightsOptions {
   readonly dtype?: WeightDType;
   /**
    * What becomes of a matrix with a number that float16 cannot hold, from 65520 on: `error` (default), or `float32`,
-   * which leaves it float32. Numbers below 6e-8 become 0 either way.
+   * which leaves it float32 (a model that computes in float16 would round it all the same: give `computeDType`
+   * float32 too). Numbers below 3e-8 become 0 in float16.
    */
   readonly oversized?: 'error' | 'float32';
   /** Called at most ten times a second, and at the end. */

@@ -10,7 +10,7 @@ import { isRepositoryName } from './names.js';
 /** Options of {@link fromPretrained}. Those of {@link DownloadModelOptions} matter for models of the hub alone. */
 export interface FromPretrainedOptions
   extends DownloadModelOptions,
-    Pick<LoadModelOptions, 'dtype' | 'oversized' | 'maxPositions'> {
+    Pick<LoadModelOptions, 'dtype' | 'oversized' | 'maxPositions' | 'computeDType'> {
   /** Called at most ten times a second while weights go to the device, and at the end. */
   readonly onLoad?: (progress: TransferProgress) => void;
 }
@@ -44,7 +44,7 @@ export async function fromPretrained(
   const found = (await localFolder(source)) ?? (await remote(source, options));
   // First, as it is the one that costs little.
   const tokenizer = await loadTokenizer(found.folder);
-  const { dtype, oversized, maxPositions, onLoad } = options;
+  const { dtype, oversized, maxPositions, computeDType, onLoad } = options;
   const { folder, linkRoot, commit } = found;
   const { config } = await readModelSpec(folder);
   const generation = await readGenerationDefaults(folder, config);
@@ -52,6 +52,7 @@ export async function fromPretrained(
     ...(linkRoot && { linkRoot }),
     ...(dtype && { dtype }),
     ...(oversized && { oversized }),
+    ...(computeDType && { computeDType }),
     ...(maxPositions !== undefined && { maxPositions }),
     ...(onLoad && { onProgress: onLoad }),
   });
