@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdir, open, readdir, rename, stat, symlink, unlink } from 'node:fs/promises';
+import { mkdir, open, readdir, rename, rm, stat, symlink, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -45,6 +45,37 @@ function fullDisk(room: number): WriterFileSystem {
     modified: async (path) => (await stat(path)).mtimeMs,
     syncFolder: async () => {},
   };
+}
+
+/** A disk whose power goes at the given operation: it and all later ones fail without effect, as after a kill. */
+function dyingDisk(operations: number): {
+  fileSystem: WriterFileSystem;
+  died: () => boolean;
+  operations: () => number;
+} {
+  let left = operations;
+  const step = async <T>(run: () => Promise<T>): Promise<T> => {
+    if (left-- <= 0) throw Object.assign(new Error('power gone'), { code: 'EIO' });
+    return run();
+  };
+  const fileSystem: WriterFileSystem = {
+    create: (path) =>
+      step(async () => {
+        const file = await open(path, 'wx');
+        return {
+          write: (bytes) => step(async () => (await file.write(bytes)).bytesWritten),
+          sync: () => step(async () => {}),
+          close: () => file.close(),
+        };
+      }),
+    rename: (from, to) => step(() => rename(from, to)),
+    unlink: (path) => step(() => unlink(path)),
+    makeFolder: async (path) => void (await mkdir(path, { recursive: true })),
+    list: (folder) => readdir(folder),
+    modified: async (path) => (await stat(path)).mtimeMs,
+    syncFolder: () => step(async () => {}),
+  };
+  return { fileSystem, died: () => left < 0, operations: () => operations - left };
 }
 
 describe('a full disk', () => {
@@ -115,6 +146,37 @@ describe('a kill', () => {
   });
 });
 
+describe('a save that stops at any operation of the disk', () => {
+  it('leaves the old model or the new one, of another architecture, with its own configs', async () => {
+    const device = await testDevice();
+    using old = smallModel(device, 'mla-mamba2', 1);
+    using next = smallModel(device, 'qwen3', 2);
+    const [before, after] = [await valuesOf(old), await valuesOf(next)];
+    const live = device.statistics().liveBuffers;
+    const seen = new Set<string>();
+    // All of the last ones, where files get their names, and some of the many writes before.
+    let total = Number.POSITIVE_INFINITY;
+    for (let operations = 1000; operations >= 0; operations -= operations > total - 20 ? 1 : 9) {
+      await withFolder(async (folder) => {
+        await saveModel(folder, old, old.spec, { configJson: CONFIGS['mla-mamba2'] });
+        const disk = dyingDisk(operations);
+        const options = { configJson: CONFIGS.qwen3, maxShardBytes: 20_000, fileSystem: disk.fileSystem };
+        await saveModel(folder, next, next.spec, options).catch(() => undefined);
+        if (!disk.died()) {
+          total = disk.operations();
+          operations = total;
+        }
+        using loaded = await loadModel(device, folder);
+        const isOld = loaded.spec.hybrid !== undefined;
+        seen.add(isOld ? 'old' : 'new');
+        expect(await valuesOf(loaded)).toEqual(isOld ? before : after);
+      });
+    }
+    expect([...seen].sort()).toEqual(['new', 'old']);
+    expect(device.statistics().liveBuffers).toBe(live);
+  });
+});
+
 describe('a folder', () => {
   it('that held a hybrid holds the Transformer that is saved over it', async () => {
     await withFolder(async (folder) => {
@@ -135,9 +197,18 @@ describe('a folder', () => {
       // A folder where config.json should come to stand.
       await mkdir(join(folder, 'config.json', 'x'), { recursive: true });
       const failed = saveModel(folder, model, model.spec, { configJson: CONFIGS.llama });
-      await expect(failed).rejects.toThrow(/saveModel: .*config\.json could not be written: .*then save again/);
+      await expect(failed).rejects.toThrow(/config\.json: renaming the finished file failed/);
       await expect(failed).rejects.toSatisfy(ZebraError.is);
       expect((await readdir(folder)).filter((name) => name.endsWith('.tmp'))).toEqual([]);
+      // The weights are the new ones already, and their configs are kept where loading finds them.
+      {
+        using loaded = await loadModel(device, folder);
+        expect(await valuesOf(loaded)).toEqual(await valuesOf(model));
+      }
+      await rm(join(folder, 'config.json'), { recursive: true });
+      using next = smallModel(device, 'all-mla');
+      await saveModel(folder, next, next.spec, { configJson: CONFIGS['all-mla'] });
+      expect((await readdir(folder)).sort()).toEqual(['config.json', 'hybrid_config.json', 'model.safetensors']);
     });
   });
 

@@ -1,6 +1,9 @@
+export { type GenerationDefaults, readGenerationDefaults } from './checkpoint/generation-defaults.js';
 export { type LoadModelOptions, loadModel, readJson, readModelSpec } from './checkpoint/load-model.js';
-export { type LoadWeightsOptions, loadWeights } from './checkpoint/load-weights.js';
+export { type LoadWeightsOptions, loadWeights, type WeightDType } from './checkpoint/load-weights.js';
 export { type SaveModelOptions, saveModel } from './checkpoint/save-model.js';
+export type { TransferProgress } from './checkpoint/transfer-progress.js';
+export type { WeightSource } from './checkpoint/weight-source.js';
 export {
   type CreateHybridOptions,
   createHybridConfig,
@@ -12,6 +15,7 @@ export {
   type ParseConfigOptions,
   parseHybridConfig,
   parseTransformerConfig,
+  parseXEcoMlaConfig,
   type RopeConfig,
   type RopeScaling,
   type TransformerConfig,

@@ -93,3 +93,12 @@ export {
 } from './optim/index.js';
 export { type RandomNormalOptions, randomNormal } from './random/normal.js';
 export { Random, type RandomState } from './random/random.js';
+export {
+  type ConversionFindings,
+  type DownloadOptions,
+  downloadTensor,
+  type FloatType,
+  type TensorUpload,
+  type UploadOptions,
+  uploadTensors,
+} from './transfer/index.js';

@@ -8,10 +8,16 @@ import { checkLosses } from './losses-case.js';
 import { checkModel } from './model-case.js';
 import type { ParityRow } from './row.js';
 
+/** What weights and activations are held in. */
+export type ParityDType = 'float32' | 'float16';
+
 /** A golden folder and how to check it. */
 export interface ParityCase {
   readonly name: string;
-  readonly run: (device: Device) => Promise<ParityRow[]>;
+  /** In float16 outputs alone are checked: initialisation, losses on given numbers and optimizer steps are float32 matters. */
+  readonly run: (device: Device, dtype?: ParityDType) => Promise<ParityRow[]>;
+  /** Whether there is anything to check in float16. */
+  readonly hasOutputs: boolean;
 }
 
 /** Finds every golden folder below a root by the files it holds. */
@@ -32,16 +38,23 @@ export async function findCases(root: string, under = ''): Promise<ParityCase[]>
 
 async function recognise(root: string, name: string, files: ReadonlySet<string>): Promise<ParityCase> {
   const folder = join(root, name);
-  if (files.has('model.safetensors')) return { name, run: (device) => checkModel(device, name, folder, files) };
-  if (files.has('weights.safetensors')) return { name, run: (device) => checkLayer(device, name, folder) };
+  if (files.has('model.safetensors')) {
+    return { name, hasOutputs: true, run: (device, dtype) => checkModel(device, name, folder, files, dtype) };
+  }
+  if (files.has('weights.safetensors')) {
+    return { name, hasOutputs: true, run: (device, dtype) => checkLayer(device, name, folder, dtype) };
+  }
   if (files.has('golden.safetensors')) {
     const golden = await Golden.read(folder, 'golden.safetensors');
-    if (golden.has('kv_product')) return { name, run: () => checkInitialisation(name, folder, root) };
-    if (golden.has('student_logits')) return { name, run: (device) => checkLosses(device, name, folder) };
+    if (golden.has('kv_product'))
+      return { name, hasOutputs: false, run: () => checkInitialisation(name, folder, root) };
+    if (golden.has('student_logits'))
+      return { name, hasOutputs: false, run: (device) => checkLosses(device, name, folder) };
   }
   // A folder nobody can check must not pass for one that agrees.
   return {
     name,
+    hasOutputs: true,
     run: async () => [
       {
         case: name,

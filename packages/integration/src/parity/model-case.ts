@@ -10,10 +10,13 @@ import {
   tensor,
   valueAndGradients,
 } from '@zebra/tensor';
+import type { ParityDType } from './find-cases.js';
 import { Golden, readJsonFile } from './golden.js';
 import { compared, comparedExactly, type ParityRow, TOLERANCE, worst } from './row.js';
 
 const IGNORED = -100;
+/** hidden · headᵀ, in float32 whatever the model computes in. */
+const LOGITS = { transposeB: true, dtype: 'float32' } as const;
 
 /** A whole model, teacher or hybrid: outputs, gradients, far positions, optimizer steps, greedy continuation. */
 export async function checkModel(
@@ -21,7 +24,9 @@ export async function checkModel(
   name: string,
   folder: string,
   files: ReadonlySet<string>,
+  dtype: ParityDType = 'float32',
 ): Promise<ParityRow[]> {
+  if (dtype === 'float16') return halfPrecision(device, name, folder, files);
   const rows: ParityRow[] = [];
   const load = () => loadModel(device, folder);
   const model = await load();
@@ -50,6 +55,28 @@ export async function checkModel(
   return rows;
 }
 
+/** Outputs with float16 weights and activations. */
+async function halfPrecision(
+  device: Device,
+  name: string,
+  folder: string,
+  files: ReadonlySet<string>,
+): Promise<ParityRow[]> {
+  const rows: ParityRow[] = [];
+  const model = await loadModel(device, folder, { dtype: 'float16' });
+  try {
+    const tolerance = TOLERANCE.float16;
+    if (files.has('golden.safetensors'))
+      rows.push(...(await outputs(model, name, await Golden.read(folder, 'golden.safetensors'), tolerance)));
+    if (files.has('golden_far.safetensors'))
+      rows.push(await far(model, name, await Golden.read(folder, 'golden_far.safetensors'), tolerance));
+  } finally {
+    model.dispose();
+  }
+  if (rows.length === 0) rows.push(worst(name, 'nothing to compare with', []));
+  return rows;
+}
+
 /** Next-token targets of rows of ids: the last token of a row has none. */
 function nextTokens(ids: ArrayLike<number>, length: number): Int32Array {
   return Int32Array.from({ length: ids.length }, (_, i) => ((i + 1) % length === 0 ? IGNORED : (ids[i + 1] as number)));
@@ -73,34 +100,44 @@ function lossOf(model: HybridModel, { ids, targets }: Batch): Tensor {
   return crossEntropy({ hidden: model.forward(ids), head: model.headWeight, targets });
 }
 
-async function outputs(model: HybridModel, name: string, golden: Golden): Promise<ParityRow[]> {
+async function outputs(
+  model: HybridModel,
+  name: string,
+  golden: Golden,
+  tolerance: number = TOLERANCE.output,
+): Promise<ParityRow[]> {
   const hidden: Tensor[] = [];
   const batch = batchOf(model.device, golden);
   const result = scope(() => {
     const final = model.forward(batch.ids, { observe: (_, { input }) => hidden.push(input) });
     return {
       hidden: [...hidden, final],
-      logits: matmul(final, model.headWeight, { transposeB: true }),
+      logits: matmul(final, model.headWeight, LOGITS),
       loss: lossOf(model, batch),
     };
   });
   const rows: ParityRow[] = [];
   for (const [layer, tensorOfLayer] of result.hidden.entries()) {
     const check = `hidden_states.${layer}`;
-    rows.push(compared(name, check, await tensorOfLayer.read(), golden.data(check), TOLERANCE.output));
+    rows.push(compared(name, check, await tensorOfLayer.read(), golden.data(check), tolerance));
   }
   const summary = worst(name, 'hidden states', rows);
-  const logits = compared(name, 'logits', await result.logits.read(), golden.data('logits'), TOLERANCE.output);
-  const loss = compared(name, 'ce_loss', await result.loss.read(), golden.data('ce_loss'), TOLERANCE.output);
+  const logits = compared(name, 'logits', await result.logits.read(), golden.data('logits'), tolerance);
+  const loss = compared(name, 'ce_loss', await result.loss.read(), golden.data('ce_loss'), tolerance);
   for (const item of [...result.hidden, result.logits, result.loss, batch.ids, batch.targets]) item.dispose();
   return [summary, logits, loss];
 }
 
-async function far(model: HybridModel, name: string, golden: Golden): Promise<ParityRow> {
+async function far(
+  model: HybridModel,
+  name: string,
+  golden: Golden,
+  tolerance: number = TOLERANCE.far,
+): Promise<ParityRow> {
   using ids = golden.tensor(model.device, 'input_ids');
   using positions = golden.tensor(model.device, 'position_ids');
-  using logits = scope(() => matmul(model.forward(ids, { positions }), model.headWeight, { transposeB: true }));
-  return compared(name, 'logits at far positions', await logits.read(), golden.data('logits'), TOLERANCE.far);
+  using logits = scope(() => matmul(model.forward(ids, { positions }), model.headWeight, LOGITS));
+  return compared(name, 'logits at far positions', await logits.read(), golden.data('logits'), tolerance);
 }
 
 async function gradients(model: HybridModel, name: string, golden: Golden, grads: Golden): Promise<ParityRow> {

@@ -12,10 +12,14 @@ export interface TextLoss {
 }
 
 /** Loads a model and its tokenizer from a Hugging Face folder by name, and takes its loss on a text. */
-export async function lossOfFolder(device: Device, folder: string, text = SENTENCE): Promise<TextLoss> {
+export async function lossOfFolder(
+  device: Device,
+  folder: string,
+  { text = SENTENCE, dtype = 'float32' }: { readonly text?: string; readonly dtype?: 'float32' | 'float16' } = {},
+): Promise<TextLoss> {
   const tokenizer = await loadTokenizer(folder);
   const ids = tokenizer.encode(text);
-  const model = await loadModel(device, folder);
+  const model = await loadModel(device, folder, { dtype });
   const shape = [1, ids.length - 1];
   using loss = scope(() => {
     const hidden = model.forward(tensor(device, Int32Array.from(ids.slice(0, -1)), shape));

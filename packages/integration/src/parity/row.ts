@@ -11,6 +11,8 @@ export const TOLERANCE = {
   initialisation: 2e-4,
   /** Losses of ten optimizer steps. */
   steps: 1e-4,
+  /** Outputs with float16 weights and activations against the float32 goldens: 2⁻¹¹ at each rounding. */
+  float16: 5e-3,
 } as const;
 
 /** One line of the parity table. */

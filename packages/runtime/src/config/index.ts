@@ -15,3 +15,5 @@ export {
   type TransformerType,
 } from './transformer-config.js';
 export { type WriteHybridConfigOptions, writeHybridConfig } from './write-hybrid-config.js';
+export { writeTransformerConfig } from './write-transformer-config.js';
+export { parseXEcoMlaConfig } from './x-ecomla-config.js';

@@ -24,6 +24,7 @@ export function pythonJson(value: PythonJson, indent: number): string {
 
 function write(value: PythonJson, indent: number, newline: string): string {
   if (value instanceof PythonFloat) return pythonFloat(value.value);
+  if (typeof value === 'string') return pythonString(value);
   if (typeof value !== 'object' || value === null) return JSON.stringify(value);
   const inner = newline + ' '.repeat(indent);
   const [open, close] = Array.isArray(value) ? '[]' : '{}';
@@ -31,8 +32,16 @@ function write(value: PythonJson, indent: number, newline: string): string {
     ? value.map((item: PythonJson) => write(item, indent, inner))
     : Object.entries(value as { [key: string]: PythonJson | undefined })
         .filter((entry): entry is [string, PythonJson] => entry[1] !== undefined)
-        .map(([key, item]) => `${JSON.stringify(key)}: ${write(item, indent, inner)}`);
+        .map(([key, item]) => `${pythonString(key)}: ${write(item, indent, inner)}`);
   return items.length === 0 ? `${open}${close}` : `${open}${inner}${items.join(`,${inner}`)}${newline}${close}`;
+}
+
+/** ASCII alone, as Python writes strings unless told otherwise. */
+function pythonString(text: string): string {
+  return JSON.stringify(text).replace(
+    /[\u007f-\uffff]/g,
+    (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
 }
 
 /**

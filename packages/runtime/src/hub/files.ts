@@ -5,6 +5,10 @@ import { isSafeShardName, parseShardIndex } from '@zebra/tensor/safetensors';
 export const SMALL_FILES: readonly string[] = [
   'config.json',
   'hybrid_config.json',
+  // MambaInLlama and X-EcoMLA.
+  'mamba_config.json',
+  'MLA_config.json',
+  'mla_layer_config.json',
   'generation_config.json',
   'tokenizer.json',
   'tokenizer_config.json',

@@ -1,14 +1,18 @@
 import { type Device, ZebraError } from '@zebra/tensor';
-import { loadModel } from '../checkpoint/load-model.js';
+import { type GenerationDefaults, readGenerationDefaults } from '../checkpoint/generation-defaults.js';
+import { type LoadModelOptions, loadModel, readModelSpec } from '../checkpoint/load-model.js';
+import type { TransferProgress } from '../checkpoint/transfer-progress.js';
 import type { HybridModel } from '../models/model.js';
 import { loadTokenizer, type Tokenizer } from '../tokenizer/index.js';
 import { type DownloadModelOptions, downloadModel } from './download-model.js';
 import { isRepositoryName } from './names.js';
 
-/** Options of {@link fromPretrained}. All but `onLoad` matter for models of the hub alone. */
-export interface FromPretrainedOptions extends DownloadModelOptions {
-  /** Called after each tensor that went to the device, with bytes read so far and in all. */
-  readonly onLoad?: (doneBytes: number, totalBytes: number) => void;
+/** Options of {@link fromPretrained}. Those of {@link DownloadModelOptions} matter for models of the hub alone. */
+export interface FromPretrainedOptions
+  extends DownloadModelOptions,
+    Pick<LoadModelOptions, 'dtype' | 'oversized' | 'maxPositions' | 'computeDType'> {
+  /** Called at most ten times a second while weights go to the device, and at the end. */
+  readonly onLoad?: (progress: TransferProgress) => void;
 }
 
 /** What {@link fromPretrained} gives. */
@@ -16,6 +20,8 @@ export interface Pretrained {
   /** Owned by the caller. */
   readonly model: HybridModel;
   readonly tokenizer: Tokenizer;
+  /** What `generation_config.json` says: options to spread into those of `streamText`. */
+  readonly generation: GenerationDefaults;
   /** Where its files lie. */
   readonly folder: string;
   /** Commit of the repository; undefined for a local folder. */
@@ -38,13 +44,19 @@ export async function fromPretrained(
   const found = (await localFolder(source)) ?? (await remote(source, options));
   // First, as it is the one that costs little.
   const tokenizer = await loadTokenizer(found.folder);
-  const { onLoad } = options;
+  const { dtype, oversized, maxPositions, computeDType, onLoad } = options;
   const { folder, linkRoot, commit } = found;
+  const { config } = await readModelSpec(folder);
+  const generation = await readGenerationDefaults(folder, config);
   const model = await loadModel(device, folder, {
     ...(linkRoot && { linkRoot }),
+    ...(dtype && { dtype }),
+    ...(oversized && { oversized }),
+    ...(computeDType && { computeDType }),
+    ...(maxPositions !== undefined && { maxPositions }),
     ...(onLoad && { onProgress: onLoad }),
   });
-  return { model, tokenizer, folder, commit };
+  return { model, tokenizer, generation, folder, commit };
 }
 
 interface Found {

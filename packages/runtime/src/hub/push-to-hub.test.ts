@@ -160,7 +160,9 @@ describe('fromPretrained', () => {
     const before = device.statistics().liveBuffers;
     const steps: number[] = [];
     const local = await fromPretrained(device, folder);
-    const remote = await fromPretrained(device, 'zebra/same', { onLoad: (done, total) => steps.push(done / total) });
+    const remote = await fromPretrained(device, 'zebra/same', {
+      onLoad: ({ bytesDone, bytesTotal }) => steps.push(bytesDone / bytesTotal),
+    });
     const cached = await fromPretrained(device, remote.folder);
     expect(steps.at(-1)).toBe(1);
     expect(local.commit).toBeUndefined();

@@ -23,6 +23,11 @@ function sizeClass(bytes: number): number {
   return Math.ceil(bytes / step) * step;
 }
 
+/** The largest size that a buffer may have, a multiple of 16. */
+function largest(limit: number): number {
+  return Math.floor(limit / 16) * 16;
+}
+
 /**
  * Recycles GPU buffers by size class. Safe without fences, since one queue runs everything in order; the exception,
  * a host write overtaking recorded commands, is the device's to guard (it flushes first).
@@ -47,7 +52,9 @@ export class BufferPool implements StorageOwner {
 
   /** A storage of at least `bytes`, its contents undefined. */
   allocate(bytes: number): Storage {
-    const size = sizeClass(bytes);
+    const wanted = sizeClass(bytes);
+    // The class of what just fits may not.
+    const size = wanted > this.maxBufferSize && bytes <= this.maxBufferSize ? largest(this.maxBufferSize) : wanted;
     if (size > this.maxBufferSize) {
       throw new ZebraError(
         'memory',

@@ -1,6 +1,7 @@
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, unlink, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { readCompanion } from './companions.js';
 import { nodeFileSystem, type WriterFileSystem } from './file-system.js';
 import { openSafetensorsFolder } from './folder.js';
 import { writeSafetensorsFolder } from './folder-writer.js';
@@ -171,6 +172,84 @@ describe('writeSafetensorsFolder', () => {
       expect([...seen].sort()).toEqual([1, 2]);
     },
   );
+
+  it.each([
+    ['shards', 'shards', 16, 16],
+    ['shards', 'one file', 16, 100],
+    ['one file', 'shards', 100, 16],
+    ['one file', 'one file', 100, 100],
+  ])(
+    'companions change with the tensors, %s replaced by %s: a kill before any operation leaves those that belong to them',
+    async (_from, _to, oldBytes, newBytes) => {
+      const companions = (version: number) =>
+        new Map([
+          ['config.json', `config ${version}`],
+          // The first model has it, the second has not, the third again.
+          ['hybrid.json', version === 2 ? undefined : `hybrid ${version}`],
+        ]);
+      const check = async (folder: string, version: number) => {
+        expect(await readCompanion(folder, 'config.json')).toBe(`config ${version}`);
+        expect(await readCompanion(folder, 'hybrid.json')).toBe(version === 2 ? undefined : `hybrid ${version}`);
+      };
+      const seen = new Set<number>();
+      for (let operations = 0, died = true; died; operations++) {
+        await withFolder(async (folder) => {
+          await writeSafetensorsFolder(folder, model(1), { maxShardBytes: oldBytes, companions: companions(1) });
+          await check(folder, 1);
+          const disk = await dyingDisk(operations);
+          const options = { maxShardBytes: newBytes, companions: companions(2) };
+          await writeSafetensorsFolder(folder, model(2), { ...options, fileSystem: disk.fileSystem }).catch(() => {});
+          died = disk.died();
+          const version = await versionIn(folder);
+          seen.add(version);
+          await check(folder, version);
+          // A write that fails at once leaves what was there, with its companions under their own names.
+          const { fileSystem } = await dyingDisk(20);
+          const full = {
+            ...fileSystem,
+            create: async () => Promise.reject(Object.assign(new Error(), { code: 'ENOSPC' })),
+          };
+          await failure(() => writeSafetensorsFolder(folder, model(3), { fileSystem: full }), 'disk_full');
+          await check(folder, await versionIn(folder));
+          await writeSafetensorsFolder(folder, model(3), { maxShardBytes: newBytes, companions: companions(3) });
+          expect(await versionIn(folder)).toBe(3);
+          await check(folder, 3);
+          const left = (await readdir(folder)).filter((name) => !name.endsWith('.tmp') && !/^model/.test(name));
+          expect(left.sort()).toEqual(['config.json', 'hybrid.json']);
+          expect(await readFile(join(folder, 'hybrid.json'), 'utf8')).toBe('hybrid 3');
+        });
+      }
+      expect([...seen].sort()).toEqual([1, 2]);
+    },
+  );
+
+  it('a switch file says nothing beside other tensors, or when it is no such file', async () => {
+    await withFolder(async (folder) => {
+      await writeSafetensorsFolder(folder, model(1), { companions: new Map([['config.json', 'old']]) });
+      const entry = 'model.safetensors';
+      await utimes(join(folder, entry), 1000, 1000);
+      const write = (content: unknown) => writeFile(join(folder, '.zebra-switch.json'), JSON.stringify(content));
+      const read = () => readCompanion(folder, 'config.json');
+      await write({ entry, modified: 1_000_000, companions: { 'config.json': 'new' } });
+      expect(await read()).toBe('new');
+      await write({ entry, modified: 1_000_001, companions: { 'config.json': 'new' } });
+      expect(await read()).toBe('old');
+      await write({ entry: 'model.safetensors.index.json', modified: 1_000_000, companions: { 'config.json': 'new' } });
+      expect(await read()).toBe('old');
+      for (const companions of [{ '../x': 'new' }, { 'config.json': 7 }, {}, null]) {
+        await write({ entry, modified: 1_000_000, companions });
+        expect(await read()).toBe('old');
+      }
+      await unlink(join(folder, 'config.json'));
+      expect(await read()).toBeUndefined();
+      for (const name of ['../x', 'a/b', 'model.safetensors', '']) {
+        await failure(
+          () => writeSafetensorsFolder(folder, model(1), { companions: new Map([[name, '']]) }),
+          'argument',
+        );
+      }
+    });
+  });
 
   it('tidies up after a failure that is no kill', async () => {
     await withFolder(async (folder) => {

@@ -1,4 +1,14 @@
 import { nodePath } from '../node-modules.js';
+import {
+  announceSwitch,
+  type Companions,
+  checkCompanions,
+  finishSwitch,
+  type PreparedCompanions,
+  prepareCompanions,
+  publishAll,
+  switchFileName,
+} from './companions.js';
 import { fromSystemError, SafetensorsError } from './errors.js';
 import { nodeFileSystem, type WriterFileSystem } from './file-system.js';
 import { indexFileName, readIndexText, singleFileName } from './folder.js';
@@ -12,6 +22,11 @@ import { syncFolder, type WriteOptions, writeLayout } from './writer.js';
 export interface WriteFolderOptions extends WriteOptions {
   /** Largest size of a shard's data in bytes; a larger single tensor gets a shard of its own. Default 5 GB. */
   maxShardBytes?: number | undefined;
+  /**
+   * Small text files that describe the tensors and change with them, undefined for one to remove. Read them with
+   * `readCompanion`. Default: none.
+   */
+  companions?: Companions | undefined;
 }
 
 /** What `writeSafetensorsFolder` wrote. */
@@ -38,6 +53,11 @@ const shardFile = /^model(?:-g[0-9]+)?-[0-9]+-of-[0-9]+\.safetensors$/;
  * any point leaves the old or the new model, whole, to `openSafetensorsFolder`.
  * The folder therefore holds both for a moment. Other files stay untouched.
  *
+ * The order, each step on the disk before the next: everything new under temporary names; shards under their names;
+ * with companions, `.zebra-switch.json`, which holds them; the one rename that switches the tensors over; companions
+ * under their names; then the switch file and the old model go. A kill before the switch leaves the old model with its
+ * companions, a kill after it the new one with its own (by `readCompanion`, and in the folder after the next write).
+ *
  * @param folder created if it isn't there
  * @param tensors read once, split into shards in the given order; functions among their data are called one after the other
  * @throws SafetensorsError as `writeSafetensors`
@@ -47,7 +67,7 @@ export async function writeSafetensorsFolder(
   tensors: Iterable<TensorInput>,
   options: WriteFolderOptions = {},
 ): Promise<WrittenFolder> {
-  const { maxShardBytes = 5_000_000_000 } = options;
+  const { maxShardBytes = 5_000_000_000, companions = new Map() } = options;
   if (!(maxShardBytes > 0)) {
     throw new SafetensorsError('argument', {
       problem: "writeSafetensorsFolder: maxShardBytes isn't usable",
@@ -56,10 +76,11 @@ export async function writeSafetensorsFolder(
       got: String(maxShardBytes),
     });
   }
+  checkCompanions(companions, folder);
   const { join } = await nodePath();
   const fs = options.fileSystem ?? (await nodeFileSystem());
   const groups = splitIntoShards(checkTensors(tensors, folder), maxShardBytes);
-  const before = await prepareFolder(folder, fs);
+  const before = await prepareFolder(folder, fs, (name) => companions.has(name));
   const sharded = groups.length > 1;
   const names = sharded ? freeShardNames(groups.length, before) : [singleFileName];
   const layouts = groups.map((group, i) => planLayout(group, options, join(folder, names[i] as string)));
@@ -68,6 +89,8 @@ export async function writeSafetensorsFolder(
 
   const pending: PendingFile[] = [];
   const published: string[] = [];
+  let prepared: PreparedCompanions | undefined;
+  let announced = false;
   let switching = false;
   const add = async (name: string): Promise<PendingFile> => {
     const file = await PendingFile.create(join(folder, name), fs);
@@ -83,6 +106,7 @@ export async function writeSafetensorsFolder(
       );
       done += layout.fileBytes;
     }
+    if (companions.size > 0) prepared = await prepareCompanions(folder, companions, fs);
     if (sharded) {
       const index = await add(indexFileName);
       await index.write(encodeIndex(groups, names));
@@ -93,14 +117,21 @@ export async function writeSafetensorsFolder(
       }
       await syncFolder(folder, fs);
     }
+    const entry = pending.at(-1) as PendingFile;
+    if (prepared) {
+      announced = true;
+      await announceSwitch(entry, sharded ? indexFileName : singleFileName, companions, prepared);
+      await syncFolder(folder, fs);
+    }
     // From here on a reader without model.safetensors sees the new model.
     switching = true;
-    await (pending.at(-1) as PendingFile).publish();
+    await entry.publish();
   } catch (error) {
-    for (const file of pending) await file.discard();
+    for (const file of [...pending, ...(prepared?.files ?? [])]) await file.discard();
     // The shards' names were free before, so these are ours alone. Once the last rename was tried they stay:
     // a network file system may report a failure of one that happened.
-    if (!switching) for (const path of published) await fs.unlink(path).catch(() => undefined);
+    const ours = announced ? [...published, join(folder, switchFileName)] : published;
+    if (!switching) for (const path of ours) await fs.unlink(path).catch(() => undefined);
     throw error;
   }
   await syncFolder(folder, fs);
@@ -114,6 +145,11 @@ export async function writeSafetensorsFolder(
       throw fromSystemError(error, join(folder, singleFileName), 'removing the old model, which hides the new shards,');
     }
     await syncFolder(folder, fs);
+  }
+  if (prepared) {
+    await publishAll(prepared);
+    await syncFolder(folder, fs);
+    await fs.unlink(join(folder, switchFileName)).catch(() => leftovers.push(switchFileName));
   }
   const index = !sharded && before.has(indexFileName) ? [indexFileName] : [];
   for (const name of [...index, ...oldShards]) {
@@ -140,10 +176,15 @@ function splitIntoShards(tensors: readonly SizedTensor[], maxShardBytes: number)
 }
 
 /** Makes the folder, sweeps what killed writers left, and lists it. */
-async function prepareFolder(folder: string, fs: WriterFileSystem): Promise<Set<string>> {
+async function prepareFolder(
+  folder: string,
+  fs: WriterFileSystem,
+  isOurs: (name: string) => boolean,
+): Promise<Set<string>> {
   try {
     await fs.makeFolder(folder);
-    await sweepTemporaryFiles(folder, fs, (name) => modelFile.test(name));
+    await sweepTemporaryFiles(folder, fs, (name) => modelFile.test(name) || name === switchFileName || isOurs(name));
+    await finishSwitch(folder, fs);
     return new Set(await fs.list(folder));
   } catch (error) {
     throw fromSystemError(error, folder, 'preparing the folder');

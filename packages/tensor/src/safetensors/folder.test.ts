@@ -1,4 +1,4 @@
-import { mkdir, symlink, unlink, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, symlink, unlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { openSafetensorsFolder } from './folder.js';
@@ -34,7 +34,16 @@ describe('openSafetensorsFolder', () => {
       ]);
       expect(model.has('y') && !model.has('q')).toBe(true);
       expect([...(await model.readFloat32('y'))]).toEqual([1]);
-      expect(model.info('y')).toEqual({ name: 'y', dtype: 'F32', shape: [1], byteLength: 4 });
+      expect(model.info('y')).toEqual({
+        ...{ name: 'y', dtype: 'F32', shape: [1], byteLength: 4 },
+        ...{
+          file: join(folder, 'a.safetensors'),
+          fileOffset: (await readFile(join(folder, 'a.safetensors'))).length - 4,
+        },
+      });
+      const target = new Uint8Array(2);
+      await model.readInto('y', target, 2);
+      expect([...target]).toEqual([128, 63]);
       for await (const chunk of model.stream('y')) expect([...chunk]).toEqual([0, 0, 128, 63]);
       await failure(() => model.readBytes('q'), 'missing_tensor');
       await model.close();

@@ -31,22 +31,26 @@ export async function nodeFileSource(path: string): Promise<NodeFileSource> {
     });
     let closing: Promise<void> | undefined;
     const close = (): Promise<void> => (closing ??= handle.close());
-    const read = async (begin: number, end: number): Promise<Uint8Array> => {
-      const bytes = new Uint8Array(end - begin);
+    const readInto = async (target: Uint8Array, begin: number): Promise<number> => {
       let done = 0;
       try {
-        while (done < bytes.length) {
-          const length = Math.min(bytes.length - done, largestRead);
-          const { bytesRead } = await handle.read(bytes, done, length, begin + done);
+        while (done < target.length) {
+          const length = Math.min(target.length - done, largestRead);
+          const { bytesRead } = await handle.read(target, done, length, begin + done);
           if (bytesRead === 0) break;
           done += bytesRead;
         }
       } catch (error) {
         throw fromSystemError(error, path, 'reading');
       }
+      return done;
+    };
+    const read = async (begin: number, end: number): Promise<Uint8Array> => {
+      const bytes = new Uint8Array(end - begin);
+      const done = await readInto(bytes, begin);
       return done === bytes.length ? bytes : bytes.subarray(0, done);
     };
-    return { name: path, size, read, close, [Symbol.asyncDispose]: close };
+    return { name: path, size, read, readInto, close, [Symbol.asyncDispose]: close };
   } catch (error) {
     throw fromSystemError(error, path, 'opening');
   }

@@ -60,6 +60,15 @@ export class PendingFile {
     }
   }
 
+  /** Time of the sealed file's last change, in milliseconds since 1970; a rename keeps it. */
+  async modified(): Promise<number> {
+    try {
+      return await this.#fs.modified(this.#temporary);
+    } catch (error) {
+      throw fromSystemError(error, this.path, 'looking at the finished file');
+    }
+  }
+
   /** Gives the sealed file its final name, replacing what had it. The folder is still to be synced. */
   async publish(): Promise<void> {
     try {

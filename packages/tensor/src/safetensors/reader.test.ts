@@ -45,7 +45,12 @@ describe('openSafetensors', () => {
         const file = await openSafetensors(input);
         expect(file.names).toEqual(['w', 'h', 'none', 'f8']);
         expect([...file.metadata]).toEqual([['format', 'pt']]);
-        expect(file.info('w')).toEqual({ name: 'w', dtype: 'F32', shape: [10, 100], byteLength: 4000 });
+        expect(file.info('w')).toMatchObject({ name: 'w', dtype: 'F32', shape: [10, 100], byteLength: 4000 });
+        const target = new Uint8Array(12);
+        await file.readInto('w', target, 400);
+        expect([...new Float32Array(target.buffer)]).toEqual([...values.subarray(100, 103)]);
+        await failure(() => file.readInto('w', target, 3992), 'argument');
+        await file.readInto('none', target.subarray(0, 0));
         expect(await file.readFloat32('w')).toEqual(values);
         expect([...(await file.readFloat32('h'))]).toEqual([1, -2, 0.5]);
         expect((await file.readFloat32('none')).length).toBe(0);

@@ -8,7 +8,7 @@ import {
   type SafetensorsHeader,
   type TensorEntry,
 } from './format.js';
-import { type ByteSource, readExactly } from './source.js';
+import { type ByteSource, fillExactly, readExactly } from './source.js';
 
 /** What is known of a tensor without reading its data. */
 export interface TensorInfo {
@@ -18,6 +18,10 @@ export interface TensorInfo {
   readonly shape: readonly number[];
   /** Size of the data in bytes. */
   readonly byteLength: number;
+  /** The file that holds it, where the file has a name; several tensors are read fastest in the order of their bytes. */
+  readonly file: string | undefined;
+  /** Where its data begin in that file, in bytes. */
+  readonly fileOffset: number;
 }
 
 /** Options of `readBytes`. */
@@ -49,6 +53,11 @@ export interface TensorReader extends AsyncDisposable {
    * Throws SafetensorsError "missing_tensor", "truncated", "limit", "argument", "closed" or "io".
    */
   readBytes(name: string, options?: ReadBytesOptions): Promise<Uint8Array>;
+  /**
+   * Fills memory that the caller reuses with the tensor's bytes from `begin` (default 0) on.
+   * Throws what `readBytes` throws; "argument" when fewer bytes are left than fit.
+   */
+  readInto(name: string, target: Uint8Array, begin?: number): Promise<void>;
   /**
    * The tensor as float32 [product of shape], converted as by `toFloat32`. The caller owns the result.
    * Throws what `readBytes` throws, and "dtype" for `F8_*`.
@@ -103,26 +112,20 @@ export class SafetensorsFile implements TensorReader {
 
   info(name: string): TensorInfo {
     const { dtype, shape, begin, end } = this.#entry(name);
-    return { name, dtype, shape, byteLength: end - begin };
+    const fileOffset = this.#header.dataStart + begin;
+    return { name, dtype, shape, byteLength: end - begin, file: this.#source.name, fileOffset };
   }
 
   async readBytes(name: string, options: ReadBytesOptions = {}): Promise<Uint8Array> {
-    const entry = this.#entry(name);
-    const size = entry.end - entry.begin;
-    const { begin = 0, end = size } = options;
-    if (!Number.isInteger(begin) || !Number.isInteger(end) || begin < 0 || begin > end || end > size) {
-      throw new SafetensorsError('argument', {
-        problem: "readBytes: begin and end don't lie inside the tensor",
-        file: this.#source.name,
-        tensor: name,
-        expected: `0 ≤ begin ≤ end ≤ ${size}`,
-        got: `begin ${begin}, end ${end}`,
-      });
-    }
-    this.#assertOpen(name);
-    if (begin === end) return new Uint8Array(0);
-    const start = this.#header.dataStart + entry.begin;
-    return readExactly(this.#source, start + begin, start + end, name);
+    const { begin = 0, end } = options;
+    const [first, last] = this.#range('readBytes', name, begin, end);
+    if (first === last) return new Uint8Array(0);
+    return readExactly(this.#source, first, last, name);
+  }
+
+  async readInto(name: string, target: Uint8Array, begin = 0): Promise<void> {
+    const [first] = this.#range('readInto', name, begin, begin + target.length);
+    if (target.length > 0) await fillExactly(this.#source, target, first, name);
   }
 
   async readFloat32(name: string): Promise<Float32Array> {
@@ -167,6 +170,25 @@ export class SafetensorsFile implements TensorReader {
     const entry = this.#header.tensors.get(name);
     if (entry === undefined) throw missingTensor(name, this.names, this.#source.name);
     return entry;
+  }
+
+  /** Where a part of a tensor lies in the file. */
+  #range(method: string, name: string, begin: number, given: number | undefined): [number, number] {
+    const entry = this.#entry(name);
+    const size = entry.end - entry.begin;
+    const end = given ?? size;
+    if (!Number.isInteger(begin) || !Number.isInteger(end) || begin < 0 || begin > end || end > size) {
+      throw new SafetensorsError('argument', {
+        problem: `${method}: begin and end don't lie inside the tensor`,
+        file: this.#source.name,
+        tensor: name,
+        expected: `0 ≤ begin ≤ end ≤ ${size}`,
+        got: `begin ${begin}, end ${end}`,
+      });
+    }
+    this.#assertOpen(name);
+    const start = this.#header.dataStart + entry.begin;
+    return [start + begin, start + end];
   }
 
   #assertOpen(tensor: string): void {

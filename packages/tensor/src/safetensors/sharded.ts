@@ -82,6 +82,10 @@ export class ShardedSafetensors implements TensorReader {
     return this.#file(name).readBytes(name, options);
   }
 
+  async readInto(name: string, target: Uint8Array, begin?: number): Promise<void> {
+    await this.#file(name).readInto(name, target, begin);
+  }
+
   async readFloat32(name: string): Promise<Float32Array> {
     return this.#file(name).readFloat32(name);
   }

@@ -15,6 +15,11 @@ export interface ByteSource {
   readonly shared?: boolean | undefined;
   /** The bytes from `begin` up to, not including, `end`. Fewer mean that the file was cut short. */
   read(begin: number, end: number): Promise<Uint8Array>;
+  /**
+   * Reads the bytes from `begin` on into memory that the caller reuses, and says how many there were; fewer than fit
+   * mean that the file was cut short. Default: by `read` and a copy.
+   */
+  readInto?(target: Uint8Array, begin: number): Promise<number>;
   /** Frees what the source holds. */
   close?(): Promise<void>;
 }
@@ -60,12 +65,37 @@ export async function readExactly(
     });
   }
   if (bytes.length === end - begin) return bytes;
-  throw new SafetensorsError('truncated', {
+  throw cutShort(source, begin, end - begin, bytes.length, tensor);
+}
+
+/** Fills `target` with the bytes from `begin` on. Throws "truncated" when fewer come. */
+export async function fillExactly(
+  source: ByteSource,
+  target: Uint8Array,
+  begin: number,
+  tensor?: string,
+): Promise<void> {
+  if (!source.readInto) {
+    target.set(await readExactly(source, begin, begin + target.length, tensor));
+    return;
+  }
+  const count = await source.readInto(target, begin);
+  if (count !== target.length) throw cutShort(source, begin, target.length, count, tensor);
+}
+
+function cutShort(
+  source: ByteSource,
+  begin: number,
+  expected: number,
+  got: number,
+  tensor: string | undefined,
+): SafetensorsError {
+  return new SafetensorsError('truncated', {
     problem: 'the file ended early; it was cut short after it was opened',
     file: source.name,
     tensor,
-    expected: `${end - begin} bytes at ${begin}`,
-    got: `${bytes.length} bytes`,
+    expected: `${expected} bytes at ${begin}`,
+    got: `${got} bytes`,
     fix: 'Open it again once nothing writes to it',
   });
 }

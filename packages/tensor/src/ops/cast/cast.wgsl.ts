@@ -52,7 +52,7 @@ function packFunction(from: DType, to: DType): string {
 }
 
 /** Conversions between the bits of float32 and those of the two 16-bit formats. */
-const HALVES = /* wgsl */ `
+export const HALVES = /* wgsl */ `
 fn float16_to_float32(h: u32) -> u32 {
   let sign = (h & 0x8000u) << 16u;
   let magnitude = h & 0x7fffu;
