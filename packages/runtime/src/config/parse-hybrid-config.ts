@@ -15,7 +15,7 @@ import {
   readObject,
   text,
 } from './schema.js';
-import type { ParseConfigOptions, TransformerConfig } from './transformer-config.js';
+import { MOST_HEAD_DIM, type ParseConfigOptions, type TransformerConfig } from './transformer-config.js';
 
 const scalingSchema = z.looseObject(
   {
@@ -41,7 +41,10 @@ const hybridSchema = z.looseObject({
   q_lora_rank: positiveInteger.nullish(),
   use_lora_layer_norm: boolean.optional(),
   use_full_kv_head: boolean.optional(),
-  qk_rope_head_dim: positiveInteger.multipleOf(2, 'an even number, as rotary positions turn pairs').optional(),
+  qk_rope_head_dim: positiveInteger
+    .max(MOST_HEAD_DIM, `at most ${MOST_HEAD_DIM}`)
+    .multipleOf(2, 'an even number, as rotary positions turn pairs')
+    .optional(),
   v_head_dim: positiveInteger.optional(),
   qk_nope_head_dim: positiveInteger.optional(),
   qkv_rank_divisor: positiveInteger.optional(),

@@ -160,6 +160,12 @@ describe('parseTransformerConfig', () => {
       /what rope_parameters says/,
     ],
     ['partial rotation', { partial_rotary_factor: 0.5 }, /partial_rotary_factor: expected 1/],
+    ['heads without end', { head_dim: 2 ** 31 }, /head_dim: expected at most 65536/],
+    [
+      'heads without end by division',
+      { hidden_size: 2 ** 40, num_attention_heads: 1 },
+      /head_dim: expected at most 65536/,
+    ],
     ['layers without end', { num_hidden_layers: 1e9 }, /an integer from 1 to 4096/],
   ])('refuses a contradiction or what is not supported: %s', (_, changes, message) => {
     expect(problemOf(changes)).toMatch(message);
@@ -168,6 +174,13 @@ describe('parseTransformerConfig', () => {
   it('allows a window that is switched off', () => {
     const off = { model_type: 'qwen2', sliding_window: 4096, use_sliding_window: false };
     expect(parseTransformerConfig({ ...LLAMA, ...off }).modelType).toBe('qwen2');
+  });
+
+  it('names what is nested too deep for the stack, and lists some of many problems', () => {
+    const deep = JSON.parse(`${'['.repeat(20_000)}${']'.repeat(20_000)}`) as unknown;
+    expect(problemOf({ hidden_size: deep })).toMatch(/hidden_size: expected a positive integer, got a list/);
+    const message = problemOf({ layer_types: new Array(500).fill('sliding_attention') });
+    expect(message).toMatch(/layer_types\.19: .*\n {2}and 480 more$/);
   });
 
   it('refuses what is no JSON object', () => {

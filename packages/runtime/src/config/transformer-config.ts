@@ -45,6 +45,9 @@ export interface ParseConfigOptions {
   readonly file?: string;
 }
 
+/** No model comes near; a table of rotary frequencies has half as many entries. */
+export const MOST_HEAD_DIM = 65_536;
+
 interface Family {
   /** What a file without `head_dim` means; undefined: hidden_size / num_attention_heads. */
   readonly headDim?: number;
@@ -115,6 +118,7 @@ function configOf(file: string, modelType: TransformerType, keys: ConfigKeys): T
   if (headCount % keyValueHeadCount !== 0) {
     problems.expected('num_key_value_heads', `a divisor of num_attention_heads (${headCount})`, keyValueHeadCount);
   }
+  if (headDim > MOST_HEAD_DIM) problems.expected('head_dim', `at most ${MOST_HEAD_DIM}`, headDim);
   if (headDim % 2 !== 0) problems.expected('head_dim', 'an even number, as rotary positions turn pairs', headDim);
   checkBiases(modelType, keys, problems);
   // Qwen files name a window that `use_sliding_window: false` (the default) switches off.

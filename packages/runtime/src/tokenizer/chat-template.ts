@@ -49,7 +49,9 @@ export class ChatTemplate {
     try {
       this.program = parse(tokenize(source, { lstrip_blocks: true, trim_blocks: true }));
     } catch (cause) {
-      throw new ZebraError('format', `chat template: it cannot be parsed: ${(cause as Error).message}`, { cause });
+      throw new ZebraError('format', `chat template: it cannot be parsed: ${(cause as Error).message.slice(0, 300)}`, {
+        cause,
+      });
     }
     this.specialTokens = specialTokens;
   }
@@ -86,13 +88,15 @@ function explain(error: unknown): unknown {
   if (ZebraError.is(error)) return error;
   const cause = error as Error;
   if (cause instanceof Refusal) {
-    return new ZebraError('argument', `chat template: it refuses these messages: ${cause.message}`, { cause });
+    return new ZebraError('argument', `chat template: it refuses these messages: ${cause.message.slice(0, 1000)}`, {
+      cause,
+    });
   }
   if (cause instanceof RangeError) {
     const what = /string length/.test(cause.message) ? 'its output is too long' : 'it is nested too deeply';
     return new ZebraError('data', `chat template: ${what}`, { cause });
   }
-  return new ZebraError('format', `chat template: it fails: ${cause.message}`, { cause });
+  return new ZebraError('format', `chat template: it fails: ${cause.message.slice(0, 300)}`, { cause });
 }
 
 function budgetFor(variables: unknown, budget: TemplateBudget = {}): Required<TemplateBudget> {

@@ -1,6 +1,8 @@
 import { ZebraError } from '@zebra/tensor';
 import { z } from 'zod';
+import { showValue } from '../config/problems.js';
 import { readFields, readObject } from '../config/schema.js';
+import { assertBoundedWork } from './tokenizer-limits.js';
 
 /** Contents of a tokenizer's files; the JSON ones as text or parsed. */
 export interface TokenizerFiles {
@@ -35,9 +37,22 @@ const tokenId = z
   .min(0, ID)
   .max(MOST_IDS - 1, ID);
 const tokenizerSchema = z.looseObject({
-  model: z.looseObject({ vocab: z.custom<object>(isVocabulary, 'tokens and their ids') }, 'an object'),
+  model: z
+    .looseObject(
+      { vocab: z.custom<object>(isVocabulary, 'tokens and their ids'), unk_id: tokenId.nullish() },
+      'an object',
+    )
+    .refine(({ vocab, unk_id }) => !Array.isArray(vocab) || (unk_id ?? -1) < vocab.length, {
+      path: ['unk_id'],
+      error: 'the id of a token of the vocabulary',
+    }),
   added_tokens: z
-    .array(z.looseObject({ id: tokenId, content: z.string('a string'), special: z.boolean().optional() }))
+    .array(
+      z.looseObject(
+        { id: tokenId, content: z.string('a string'), special: z.boolean('true or false').optional() },
+        'an object with id and content',
+      ),
+    )
     .nullish(),
 });
 
@@ -53,6 +68,7 @@ const configSchema = z.looseObject({
 export function readTokenizerFiles(files: TokenizerFiles, origin: string): TokenizerParts {
   const tokenizer = readObject(origin, files.tokenizerJson);
   const fields = readFields(origin, tokenizerSchema, tokenizer);
+  assertBoundedWork(origin, tokenizer);
   const added = fields.added_tokens ?? [];
   const config = optional('tokenizer_config.json', files.tokenizerConfigJson);
   const map = optional('special_tokens_map.json', files.specialTokensMapJson);
@@ -100,17 +116,21 @@ function templatesOf(file: string | undefined, inConfig: unknown): Record<string
 
 /** A vocabulary is an object from tokens to ids, or (Unigram) a list whose index is the id. */
 function isVocabulary(value: unknown): boolean {
-  if (Array.isArray(value)) return value.length <= MOST_IDS;
+  if (Array.isArray(value)) return value.length <= MOST_IDS && value.every(isScoredToken);
   if (typeof value !== 'object' || value === null) return false;
   for (const [token, id] of Object.entries(value)) {
     if (!Number.isInteger(id) || id < 0 || id >= MOST_IDS) {
       throw new ZebraError(
         'format',
-        `tokenizer.json: model.vocab: ${JSON.stringify(token)}: expected ${ID}, got ${String(id)}`,
+        `tokenizer.json: model.vocab: ${showValue(token)}: expected ${ID}, got ${showValue(id)}`,
       );
     }
   }
   return true;
+}
+
+function isScoredToken(entry: unknown): boolean {
+  return Array.isArray(entry) && typeof entry[0] === 'string' && Number.isFinite(entry[1]);
 }
 
 function countIds(vocabulary: Record<string, unknown>, added: readonly { readonly id: number }[]): number {

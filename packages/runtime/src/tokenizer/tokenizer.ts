@@ -1,5 +1,6 @@
 import { Tokenizer as Library } from '@huggingface/tokenizers';
 import { ZebraError } from '@zebra/tensor';
+import { showValue } from '../config/problems.js';
 import { type ChatMessage, ChatTemplate, type RenderChatOptions } from './chat-template.js';
 import { readTokenizerFiles, type TokenizerFiles, type TokenizerParts } from './tokenizer-files.js';
 
@@ -50,9 +51,13 @@ export class Tokenizer {
     try {
       this.library = new Library(parts.tokenizer, parts.config) as LibraryTokenizer;
     } catch (cause) {
-      throw new ZebraError('format', `${parts.origin}: not a tokenizer that can be read: ${(cause as Error).message}`, {
-        cause,
-      });
+      throw new ZebraError(
+        'format',
+        `${parts.origin}: not a tokenizer that can be read: ${(cause as Error).message.slice(0, 300)}`,
+        {
+          cause,
+        },
+      );
     }
     this.vocabularySize = parts.vocabularySize;
     this.specialTokenIds = parts.specialTokenIds;
@@ -71,17 +76,20 @@ export class Tokenizer {
    * out of what strangers wrote before you put it in a prompt. Half of a surrogate pair, which is no text, counts as
    * U+FFFD.
    *
-   * @throws ZebraError `argument` when it is no text, `data` when a part of it has no token
+   * @throws ZebraError `argument` when it is no text, `data` when a part of it has no token, `format` when a part of
+   *   the tokenizer's file turns out to be unusable
    */
   encode(text: string, options: EncodeOptions = {}): number[] {
     if (typeof text !== 'string') throw new ZebraError('argument', `encode: expected a string, got ${typeof text}`);
     // As any conversion to UTF-8 does; the library leaves it to the tokenizer's kind.
-    const { ids, tokens } = this.library.encode(text.replace(/\p{Surrogate}/gu, '\uFFFD'), {
-      add_special_tokens: options.addSpecialTokens ?? true,
-    });
-    const missing = ids.findIndex((id) => !Number.isInteger(id));
+    const { ids, tokens } = this.guarded('encode', () =>
+      this.library.encode(text.replace(/\p{Surrogate}/gu, '\uFFFD'), {
+        add_special_tokens: options.addSpecialTokens ?? true,
+      }),
+    );
+    const missing = ids.findIndex((id) => !(Number.isInteger(id) && id >= 0 && id < this.vocabularySize));
     if (missing >= 0) {
-      throw new ZebraError('data', `encode: this tokenizer has no token for ${JSON.stringify(tokens[missing])}`);
+      throw new ZebraError('data', `encode: this tokenizer has no token for ${showValue(tokens[missing])}`);
     }
     return ids;
   }
@@ -90,7 +98,8 @@ export class Tokenizer {
    * The text of some ids, as the tokens spell it (blanks before punctuation are not cleaned up, so that the text of a
    * stream does not change afterwards). Ids that no token has, as the padding rows of a model's embedding, give nothing.
    *
-   * @throws ZebraError `argument` when an id is no non-negative integer
+   * @throws ZebraError `argument` when an id is no non-negative integer, `format` when a part of the tokenizer's file
+   *   turns out to be unusable
    */
   decode(ids: Iterable<number>, options: DecodeOptions = {}): string {
     const kept: number[] = [];
@@ -101,7 +110,27 @@ export class Tokenizer {
       if (options.skipSpecialTokens && this.specialTokenIds.has(id)) continue;
       if (this.library.id_to_token(id) !== undefined) kept.push(id);
     }
-    return kept.length === 0 ? '' : this.library.decode(kept, { clean_up_tokenization_spaces: false });
+    if (kept.length === 0) return '';
+    const text = this.guarded('decode', () => this.library.decode(kept, { clean_up_tokenization_spaces: false }));
+    if (typeof text !== 'string') throw this.unusable('decode', 'it gives no text');
+    return text;
+  }
+
+  /** Parts of the file that the library trusts until they are used, such as the decoder's, may fail late. */
+  private guarded<T>(operation: string, run: () => T): T {
+    try {
+      return run();
+    } catch (cause) {
+      throw this.unusable(operation, (cause as Error).message, cause);
+    }
+  }
+
+  private unusable(operation: string, what: string, cause?: unknown): ZebraError {
+    return new ZebraError(
+      'format',
+      `${operation}: ${this.parts.origin} is not a tokenizer that can be used: ${what.slice(0, 300)}`,
+      { cause },
+    );
   }
 
   /** The id of a token, or undefined where there is none. */
