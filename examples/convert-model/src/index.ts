@@ -1,0 +1,3 @@
+export { convertModel } from './convert-model.js';
+export { readOptions } from './options.js';
+export { Stages } from './stages.js';
