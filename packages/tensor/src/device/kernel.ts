@@ -1,5 +1,6 @@
 import type { DType } from '../core/dtype.js';
 import { WGSL_TYPE } from '../core/dtype.js';
+import type { Device } from './device.js';
 
 /** Scalar parameter types of a kernel. */
 type ParamType = 'u32' | 'i32' | 'f32';
@@ -63,6 +64,40 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
   if (i >= ${count}) { return; }
 ${body}
 }`;
+}
+
+/** Items that an invocation of a GPU handles in {@link blockMain}. */
+const BLOCK_ITEMS = 2;
+
+/**
+ * {@link linearMain} for kernels that move much and compute little. On a GPU an invocation handles two items, a
+ * workgroup apart, so that neighbours touch neighbours and more bytes are under way. The body is written for a list of
+ * indices, and should load all of them before it stores any: a compiler may not know that the two do not touch.
+ *
+ * Dispatch {@link blockGroups} workgroups.
+ */
+export function blockMain(
+  { software }: Pick<KernelVariant, 'software'>,
+  count: string,
+  body: (at: readonly string[]) => string,
+): string {
+  if (software) return linearMain(count, body(['i']));
+  return /* wgsl */ `
+@compute @workgroup_size(WORKGROUP)
+fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
+  let i = (wid.x + wid.y * nwg.x) * (${BLOCK_ITEMS}u * WORKGROUP) + lid;
+  let next = i + WORKGROUP;
+  if (next < ${count}) {
+${body(['i', 'next'])}
+  } else if (i < ${count}) {
+${body(['i'])}
+  }
+}`;
+}
+
+/** Workgroups for `count` items of a kernel whose entry point is {@link blockMain}. */
+export function blockGroups(device: Device, kernel: Kernel, count: number): number {
+  return Math.ceil(count / (device.workgroupOf(kernel) * (device.info.software ? 1 : BLOCK_ITEMS)));
 }
 
 /**

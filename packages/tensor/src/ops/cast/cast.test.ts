@@ -31,8 +31,8 @@ const sameBits = (a: Float32Array, b: Float32Array) => {
   }
 };
 
-describe('cast', async () => {
-  const device = await testDevice();
+describe.each(['native', 'hardware'] as const)('cast (%s)', async (variant) => {
+  const device = await testDevice(variant);
   const narrow = {
     float16: (values: Float32Array) => float16ToFloat32(float32ToFloat16(values)),
     bfloat16: (values: Float32Array) => bfloat16ToFloat32(float32ToBfloat16(values)),

@@ -1,5 +1,6 @@
 import type { DType } from '../../core/dtype.js';
-import { defineKernel, linearMain } from '../../device/kernel.js';
+import { blockMain, defineKernel, linearMain, wideWorkgroup } from '../../device/kernel.js';
+import { rowVectors, vectorHelpers } from '../row/row-lanes.wgsl.js';
 
 /** Elements in one word of 32 bits. */
 export function elementsOfWord(dtype: DType): number {
@@ -26,6 +27,24 @@ export const castKernel = defineKernel({
           `${element('2u * i')} | (select(0u, ${element('min(2u * i + 1u, p.count - 1u)')}, 2u * i + 1u < p.count) << 16u)`;
     return `${HALVES}\n${loadFunction(from)}\n${packFunction(from, to)}\n${linearMain('p.words', `  y[i] = ${word};`)}`;
   },
+});
+
+/**
+ * Casts between float32 and float16 on GPUs that compute in both, by the conversions of the hardware: the integer
+ * arithmetic of {@link castKernel} would bound a GPU, not its memory. GPUs round to nearest even and keep infinities,
+ * subnormal numbers and that a NaN is one.
+ */
+export const nativeCastKernel = defineKernel({
+  name: 'cast_native',
+  bindings: { x: 'read', y: 'write' },
+  params: { count: 'u32' },
+  vectors: rowVectors('x', 'y'),
+  workgroup: wideWorkgroup,
+  source: (variant) =>
+    vectorHelpers(variant.constants['width']) +
+    blockMain(variant, 'p.count', (at) =>
+      [...at.map((i, k) => `  let x${k} = x[${i}];`), ...at.map((i, k) => `  y[${i}] = y_t(x${k});`)].join('\n'),
+    ),
 });
 
 /** WGSL function that gives the bits of a float32 for float dtypes, the value itself for integers. */

@@ -1,7 +1,8 @@
 import { allocateTensor, defineOp } from '../../core/define-op.js';
-import { assertDType, type DType, isFloat } from '../../core/dtype.js';
+import { assertDType, type DType, isComputable, isFloat } from '../../core/dtype.js';
 import type { Tensor } from '../../core/tensor.js';
-import { castKernel, elementsOfWord } from './cast.wgsl.js';
+import { blockGroups } from '../../device/kernel.js';
+import { castKernel, elementsOfWord, nativeCastKernel } from './cast.wgsl.js';
 import { castReference } from './reference.js';
 
 /** Attributes of `cast`. */
@@ -30,12 +31,28 @@ export const castOp = defineOp<CastAttributes>({
 });
 
 function castInto(x: Tensor, y: Tensor): void {
+  const { software, float16 } = y.device.info;
+  if (!software && float16 && isComputable(x.dtype) && isComputable(y.dtype)) {
+    castNatively(x, y);
+    return;
+  }
   const words = Math.ceil(y.size / elementsOfWord(y.dtype));
   y.device.dispatch(castKernel, {
     bindings: { x: { ...x.range(), dtype: 'uint32' }, y: { ...y.range(), dtype: 'uint32' } },
     params: { count: y.size, words },
     constants: { from: x.dtype, to: y.dtype },
     groups: Math.ceil(words / y.device.workgroupOf(castKernel)),
+  });
+}
+
+function castNatively(x: Tensor, y: Tensor): void {
+  const width = y.size % 4 === 0 ? 4 : 1;
+  const count = y.size / width;
+  y.device.dispatch(nativeCastKernel, {
+    bindings: { x: x.range(), y: y.range() },
+    params: { count },
+    constants: { width },
+    groups: blockGroups(y.device, nativeCastKernel, count),
   });
 }
 

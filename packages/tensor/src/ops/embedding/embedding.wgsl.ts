@@ -1,4 +1,4 @@
-import { defineKernel, linearMain } from '../../device/kernel.js';
+import { defineKernel, linearMain, wideWorkgroup } from '../../device/kernel.js';
 import { rowVectors, vectorHelpers } from '../row/row-lanes.wgsl.js';
 
 // Ids are data: one outside the vocabulary reads the nearest row that there is.
@@ -10,6 +10,7 @@ export const forwardKernel = defineKernel({
   bindings: { rows: 'read', ids: 'read', y: 'write' },
   params: { count: 'u32', units: 'u32', vocabulary: 'u32' },
   vectors: rowVectors('rows', 'y'),
+  workgroup: wideWorkgroup,
   source: () => CLAMP + linearMain('p.count', '  y[i] = y_t(rows[bounded(ids[i / p.units]) * p.units + i % p.units]);'),
 });
 

@@ -3,7 +3,7 @@ import { isComputable } from '../../core/dtype.js';
 import { type HostTensor, hostTensor } from '../../core/host.js';
 import { dtypeError, type Shape, shapeError, showShape, type TensorSpec } from '../../core/shape.js';
 import type { Tensor } from '../../core/tensor.js';
-import { defineKernel, type Kernel, linearMain } from '../../device/kernel.js';
+import { blockGroups, defineKernel, type Kernel, linearMain, wideWorkgroup } from '../../device/kernel.js';
 import { cast } from '../cast/index.js';
 import { sumTo, sumToReference } from '../reduce/sum-to.js';
 import { BINARY, type BinaryName, type BinaryRow } from './binary-table.js';
@@ -33,11 +33,12 @@ function kernelOf(name: string, expression: string, withGradient: boolean): Kern
     bindings: { a_in: 'read', b_in: 'read', ...g, y: 'write' },
     params: { count: 'u32', ...(STRIDE_PARAMS as Record<string, 'u32'>) },
     vectors: vectorsWhere(names),
-    source: ({ constants }) => {
+    workgroup: wideWorkgroup,
+    source: (variant) => {
       const value = `${factor}(${expression})`;
-      if (constants['same']) {
+      if (variant.constants['same']) {
         const inputs = { a: 'a_in', b: 'b_in', ...(withGradient && { g: 'g_in' }) };
-        return pointwiseMain(inputs, 'y', value, Boolean(constants['vector']));
+        return pointwiseMain(variant, inputs, 'y', value);
       }
       const gradient = withGradient ? '\n  let g = f32(g_in[i]);' : '';
       return linearMain(
@@ -62,7 +63,7 @@ function run(kernel: Kernel, plan: BroadcastPlan, a: Tensor, b: Tensor, y: Tenso
     bindings: { a_in: a.range(), b_in: b.range(), y: y.range(), ...(g && { g_in: g.range() }) },
     params,
     constants: { same, vector },
-    groups: Math.ceil(count / y.device.workgroupOf(kernel)),
+    groups: same ? blockGroups(y.device, kernel, count) : Math.ceil(count / y.device.workgroupOf(kernel)),
   });
 }
 

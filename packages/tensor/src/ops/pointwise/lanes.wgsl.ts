@@ -1,4 +1,4 @@
-import { linearMain } from '../../device/kernel.js';
+import { blockMain, type KernelVariant } from '../../device/kernel.js';
 
 /** Elements that one invocation handles in the vector variant: a load costs as much for four as for one. */
 export const LANES = 4;
@@ -9,28 +9,36 @@ export function takesVectors(size: number): boolean {
 }
 
 /**
- * An entry point that applies a scalar expression to every element of same-shaped tensors.
+ * An entry point that applies a scalar expression to every element of same-shaped tensors; dispatch `blockGroups`
+ * workgroups for it. Where the variant's constant `vector` is set, an item is four elements: the bindings must then be
+ * declared as 4-vectors, and `p.count` counts those.
  *
  * @param inputs name in the expression → binding
  * @param output binding
- * @param vector four elements an invocation; the bindings must then be declared as 4-vectors, and `p.count` counts those
  */
 export function pointwiseMain(
+  variant: Pick<KernelVariant, 'software' | 'constants'>,
   inputs: Readonly<Record<string, string>>,
   output: string,
   expression: string,
-  vector: boolean,
 ): string {
   const names = Object.keys(inputs);
-  const at = `fn at(${names.map((name) => `${name}: f32`).join(', ')}) -> f32 { return ${expression}; }\n`;
-  if (!vector) {
-    const values = Object.values(inputs).map((binding) => `f32(${binding}[i])`);
-    return at + linearMain('p.count', `  ${output}[i] = ${output}_t(at(${values.join(', ')}));`);
-  }
-  const loads = Object.entries(inputs).map(([name, binding]) => `  let ${name} = vec4<f32>(${binding}[i]);`);
-  const lanes = ['x', 'y', 'z', 'w'].map((lane) => `at(${names.map((name) => `${name}.${lane}`).join(', ')})`);
+  const type = variant.constants['vector'] ? 'vec4<f32>' : 'f32';
+  const value = (k: number): string => {
+    if (type === 'f32') return `at(${names.map((name) => `${name}${k}`).join(', ')})`;
+    const lanes = ['x', 'y', 'z', 'w'].map((lane) => `at(${names.map((name) => `${name}${k}.${lane}`).join(', ')})`);
+    return `vec4<f32>(${lanes.join(', ')})`;
+  };
   return (
-    at + linearMain('p.count', `${loads.join('\n')}\n  ${output}[i] = ${output}_t(vec4<f32>(${lanes.join(', ')}));`)
+    `fn at(${names.map((name) => `${name}: f32`).join(', ')}) -> f32 { return ${expression}; }\n` +
+    blockMain(variant, 'p.count', (indices) =>
+      [
+        ...indices.flatMap((i, k) =>
+          Object.entries(inputs).map(([name, binding]) => `  let ${name}${k} = ${type}(${binding}[${i}]);`),
+        ),
+        ...indices.map((i, k) => `  ${output}[${i}] = ${output}_t(${value(k)});`),
+      ].join('\n'),
+    )
   );
 }
 

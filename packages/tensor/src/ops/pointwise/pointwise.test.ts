@@ -4,6 +4,7 @@ import { valueAndGradients } from '../../core/gradients.js';
 import { scope } from '../../core/scope.js';
 import { checkOp, testDevice } from '../../testing/index.js';
 import { sum } from '../reduce/index.js';
+import { reshape } from '../reshape/index.js';
 import { add, binaryOps, multiply, unaryOps } from './index.js';
 
 // float32 rounding of inputs that are exact, one or two operations deep; WGSL allows exp and log a few ulp more.
@@ -16,6 +17,14 @@ describe('unary pointwise operations', async () => {
     const values = op.name === 'logarithm' || op.name === 'squareRoot' ? { values: positive } : {};
     for (const shape of [[1], [3, 63], [500], [2, 3, 5, 7]]) {
       await checkOp(device, op, { inputs: [{ shape, ...values }], attributes: { a: 1.7 } }, TOLERANCE);
+    }
+  });
+
+  it('agree where an invocation handles several items, whole blocks and parts of them', async () => {
+    const hardware = await testDevice('hardware');
+    for (const shape of [[512], [513], [700, 3], [4100]]) {
+      await checkOp(hardware, unaryOps.silu, { inputs: [{ shape }], attributes: { a: 0 } }, TOLERANCE);
+      await checkOp(hardware, binaryOps.multiply, { inputs: [{ shape }, { shape }], attributes: {} }, TOLERANCE);
     }
   });
 
@@ -83,5 +92,22 @@ describe('the tape', async () => {
     expect([...(await gradients[0]!.read())]).toEqual([4, 6, 8]);
     for (const t of [x, value, ...gradients]) t?.dispose();
     expect(device.statistics().liveBuffers).toBe(before);
+  });
+
+  it("adds gradients in place only where they are nobody else's", async () => {
+    const x = tensor(device, [1, 2, 3]);
+    const seed = tensor(device, [5]);
+    // add() hands its own incoming gradient on, reshape() a view of it; the seed is the caller's.
+    const { value, gradients } = valueAndGradients(
+      () => {
+        const y = add(x, x);
+        return sum(add(add(y, reshape(y, [3])), multiply(y, y)));
+      },
+      [x],
+      { seed },
+    );
+    expect([...(await gradients[0]!.read())]).toEqual([60, 100, 140]);
+    expect([...(await seed.read())]).toEqual([5]);
+    for (const t of [x, seed, value, ...gradients]) t?.dispose();
   });
 });

@@ -4,7 +4,7 @@ import { hostTensor } from '../../core/host.js';
 import { dtypeError } from '../../core/shape.js';
 import type { Tensor } from '../../core/tensor.js';
 import type { Device } from '../../device/device.js';
-import { defineKernel, type Kernel } from '../../device/kernel.js';
+import { blockGroups, defineKernel, type Kernel, wideWorkgroup } from '../../device/kernel.js';
 import { LANES, pointwiseMain, takesVectors, vectorsWhere } from './lanes.wgsl.js';
 import { UNARY, UNARY_HELPERS, type UnaryName, type UnaryRow } from './unary-table.js';
 
@@ -20,8 +20,8 @@ function forwardKernel(name: string, row: UnaryRow): Kernel {
     bindings: { x_in: 'read', y_out: 'write' },
     params: { count: 'u32', a: 'f32' },
     vectors: vectorsWhere(['x_in', 'y_out']),
-    source: ({ constants }) =>
-      UNARY_HELPERS + pointwiseMain({ x: 'x_in' }, 'y_out', row.wgsl, Boolean(constants['vector'])),
+    workgroup: wideWorkgroup,
+    source: (variant) => UNARY_HELPERS + pointwiseMain(variant, { x: 'x_in' }, 'y_out', row.wgsl),
   });
 }
 
@@ -31,10 +31,10 @@ function backwardKernel(name: string, row: UnaryRow): Kernel {
     bindings: { x_in: 'read', y_in: 'read', g_in: 'read', d: 'write' },
     params: { count: 'u32', a: 'f32' },
     vectors: vectorsWhere(['x_in', 'y_in', 'g_in', 'd']),
+    workgroup: wideWorkgroup,
     // Loads that a row does not use are dropped by the compiler.
-    source: ({ constants }) =>
-      UNARY_HELPERS +
-      pointwiseMain({ x: 'x_in', y: 'y_in', g: 'g_in' }, 'd', `g * (${row.derivative})`, Boolean(constants['vector'])),
+    source: (variant) =>
+      UNARY_HELPERS + pointwiseMain(variant, { x: 'x_in', y: 'y_in', g: 'g_in' }, 'd', `g * (${row.derivative})`),
   });
 }
 
@@ -46,7 +46,7 @@ function overAll(device: Device, kernel: Kernel, bindings: Record<string, Tensor
     bindings: Object.fromEntries(Object.entries(bindings).map(([name, tensor]) => [name, tensor.range()])),
     params: { count, a },
     constants: { vector },
-    groups: Math.ceil(count / device.workgroupOf(kernel)),
+    groups: blockGroups(device, kernel, count),
   });
 }
 

@@ -4,9 +4,9 @@ import { shapeError, showShape } from '../../core/shape.js';
 import type { Tensor } from '../../core/tensor.js';
 import { reduceInto } from '../reduce/reduce-kernel.js';
 import { assertComputable } from '../row/checks.js';
-import { planRows, rowGroups } from '../row/row-lanes.wgsl.js';
+import { heldUnits, planRows, rowGroups } from '../row/row-lanes.wgsl.js';
 import { rmsNormReference } from './reference.js';
-import { forwardKernel, inputGradientKernel, weightGradientKernel } from './rms-norm.wgsl.js';
+import { bothGradientsKernel, forwardKernel, inputGradientKernel, weightGradientKernel } from './rms-norm.wgsl.js';
 
 /** Options of {@link rmsNorm}. */
 export interface RmsNormOptions {
@@ -25,6 +25,13 @@ export interface RmsNormAttributes {
 // Rows that one invocation adds up for the gradient of the weight, at least, and invocations worth starting.
 const LEAST_BLOCK = 32;
 const ENOUGH_INVOCATIONS = 131_072;
+
+/** Lanes of a row, and units a lane, for which both gradients come from one kernel; two rows are in registers then. */
+const WORKGROUP_LANES = 256;
+const MOST_HELD = 4;
+
+/** Workgroups that both gradients are cut into: enough to fill a GPU, few enough for their sums to cost little. */
+const BLOCKS = 1024;
 
 /** Root-mean-square normalisation as an operation; its second output is each row's factor, for the gradient. */
 export const rmsNormOp = defineOp<RmsNormAttributes>({
@@ -48,7 +55,7 @@ export const rmsNormOp = defineOp<RmsNormAttributes>({
     device.dispatch(forwardKernel, {
       bindings: { x: x!.range(), weight: weight?.range(), y: y!.range(), r: r!.range() },
       params: { rows: r!.size, units: plan.units, inverse_columns: 1 / columns, eps },
-      constants: plan.constants,
+      constants: { ...plan.constants, held: heldUnits(device, plan) },
       groups: rowGroups(device, forwardKernel, r!.size, plan),
     });
   },
@@ -57,6 +64,10 @@ export const rmsNormOp = defineOp<RmsNormAttributes>({
     const columns = x!.shape[x!.shape.length - 1]!;
     const rows = r!.size;
     const plan = planRows(device, columns, { rows });
+    const held = heldUnits(device, plan);
+    if (weight && needs[0] && needs[1] && held > 0 && held <= MOST_HELD && plan.constants.lanes === WORKGROUP_LANES) {
+      return bothGradients({ x: x!, weight, r: r!, g: g! }, plan.units, { width: plan.constants.width, held });
+    }
     let dx: Tensor | undefined;
     if (needs[0]) {
       dx = allocateTensor(device, x!);
@@ -71,6 +82,43 @@ export const rmsNormOp = defineOp<RmsNormAttributes>({
   },
   reference: rmsNormReference,
 });
+
+interface GradientTensors {
+  readonly x: Tensor;
+  readonly weight: Tensor;
+  readonly r: Tensor;
+  readonly g: Tensor;
+}
+
+/** Both gradients, reading x and g once. */
+function bothGradients(
+  { x, weight, r, g }: GradientTensors,
+  units: number,
+  constants: { readonly width: number; readonly held: number },
+): [Tensor, Tensor] {
+  const { device } = x;
+  const rows = r.size;
+  const block = Math.ceil(rows / BLOCKS);
+  const blocks = Math.ceil(rows / block);
+  const dx = allocateTensor(device, x);
+  const sums = allocateTensor(device, { shape: [blocks, weight.size], dtype: 'float32' });
+  device.dispatch(bothGradientsKernel, {
+    bindings: {
+      g: g.range(),
+      x: x.range(),
+      weight: weight.range(),
+      r: r.range(),
+      d: dx.range(),
+      sums: sums.range(),
+    },
+    params: { rows, units, inverse_columns: 1 / weight.size, block },
+    constants: { ...constants, lanes: WORKGROUP_LANES },
+    groups: blocks,
+  });
+  const dWeight = allocateTensor(device, weight);
+  reduceInto(sums, dWeight, 1, blocks, weight.size, 'sum');
+  return [dx, dWeight];
+}
 
 /** Blocks of rows are summed by one kernel and the blocks by another, always in the same order. */
 function weightGradient(x: Tensor, weight: Tensor, r: Tensor, g: Tensor): Tensor {

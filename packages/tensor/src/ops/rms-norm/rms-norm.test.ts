@@ -30,10 +30,24 @@ describe('rmsNorm', async () => {
   });
 
   it('agrees in its hardware variants', async () => {
-    for (const columns of [63, 256, 2052]) {
+    // Rows of some lanes, of a workgroup, of one unit a lane more, and of more than registers hold.
+    for (const columns of [63, 256, 1024, 2052, 8196]) {
       const testCase = { inputs: [{ shape: [9, columns] }, { shape: [columns] }], attributes: { eps: 1e-6 } };
       await checkOp(hardware, rmsNormOp, testCase, TOLERANCE);
     }
+    await checkOp(
+      hardware,
+      rmsNormOp,
+      { inputs: [{ shape: [3, 1024] }, undefined], attributes: { eps: 1e-6 } },
+      TOLERANCE,
+    );
+    // More rows than workgroups: some take two, the last fewer.
+    await checkOp(
+      hardware,
+      rmsNormOp,
+      { inputs: [{ shape: [1501, 1028] }, { shape: [1028] }], attributes: { eps: 1e-6 } },
+      TOLERANCE,
+    );
   });
 
   it('sums the weight gradient over many blocks of rows', async () => {

@@ -110,10 +110,12 @@ function run(
       y: y.range(),
     },
     params: { count, items, heads, tokens, columns, start: start / width, pairs, table_rows: tableRows },
-    constants: { width, interleaved: layout === 'interleaved', inverse },
+    constants: { width, interleaved: layout === 'interleaved', inverse, powers: isPower(items) && isPower(heads) },
     groups: Math.ceil(count / x.device.workgroupOf(ropeKernel)),
   });
 }
+
+const isPower = (n: number): boolean => 2 ** Math.round(Math.log2(n)) === n;
 
 /**
  * Rotary position embedding: rotates 2·half dimensions of each head, from `start`, by the position's angles, and copies

@@ -22,10 +22,10 @@ function ropeCase(shape: readonly number[], pairs: number, attributes: RopeAttri
   };
 }
 
-describe('rope', async () => {
-  const device = await testDevice();
+describe.each(['native', 'hardware'] as const)('rope (%s)', async (variant) => {
+  const device = await testDevice(variant);
 
-  it.each(['half', 'interleaved'] as const)('agrees with its reference (%s)', async (layout) => {
+  it.each(['half', 'interleaved'] as const)('agrees with its reference (layout %s)', async (layout) => {
     const check = async (...args: Parameters<typeof ropeCase>) => checkOp(device, ropeOp, ropeCase(...args), TOLERANCE);
     await check([1, 1, 1, 2], 1, { start: 0, layout });
     await check([2, 7, 3, 16], 8, { start: 0, layout });

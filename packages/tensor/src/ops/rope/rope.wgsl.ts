@@ -1,4 +1,4 @@
-import { defineKernel, linearMain } from '../../device/kernel.js';
+import { defineKernel, linearMain, wideWorkgroup } from '../../device/kernel.js';
 import { rowVectors, vectorHelpers } from '../row/row-lanes.wgsl.js';
 
 /**
@@ -23,6 +23,7 @@ export const ropeKernel = defineKernel({
     table_rows: 'u32',
   },
   vectors: rowVectors('x', 'cos_table', 'sin_table', 'y'),
+  workgroup: wideWorkgroup,
   source: ({ constants, has }) => {
     const split = ['at + j', 'at + j + p.pairs'] as const;
     const interleaved = ['at + 2u * j', 'at + 2u * j + 1u'] as const;
@@ -32,13 +33,18 @@ export const ropeKernel = defineKernel({
     const zipped = constants['width'] === 4;
     const unzip = zipped && from === interleaved;
     const zip = zipped && to === interleaved;
+    // A division takes a GPU some twenty instructions, and there is little else to do here.
+    const divide = (value: string, by: string) =>
+      constants['powers'] ? `(${value} >> firstTrailingBit(${by}))` : `(${value} / ${by})`;
+    const remainder = (value: string, by: string) =>
+      constants['powers'] ? `(${value} & (${by} - 1u))` : `(${value} % ${by})`;
     return (
       vectorHelpers(constants['width']) +
       linearMain(
         'p.count',
         `
-  let j = i % p.items;
-  let head = i / p.items;
+  let j = ${remainder('i', 'p.items')};
+  let head = ${divide('i', 'p.items')};
   let first = head * p.columns;
   if (j >= p.pairs) {
     let others = p.columns - 2u * p.pairs;
@@ -49,7 +55,7 @@ export const ropeKernel = defineKernel({
     }
     return;
   }
-  let token = head / p.heads;
+  let token = ${divide('head', 'p.heads')};
   // Positions are data: one outside the table reads the nearest row that there is.
   let position = ${has('positions') ? 'u32(max(positions[token], 0))' : 'token % p.tokens'};
   let angle = min(position, p.table_rows - 1u) * p.pairs + j;

@@ -142,6 +142,36 @@ export function rowLoop(variant: KernelVariant, end: string, body: (ks: readonly
   }`;
 }
 
+/** Most units of a row that a lane keeps in registers. */
+const MOST_HELD = 8;
+
+/**
+ * Units of a row that each lane holds in registers between two looks at it, so that a GPU reads the row once; 0 where a
+ * row is too long for that, and on a CPU.
+ */
+export function heldUnits(device: Device, { units, constants }: RowPlan): number {
+  const held = Math.ceil(units / constants.lanes);
+  return device.info.software || held > MOST_HELD ? 0 : held;
+}
+
+/** The numbers of the held units, for {@link heldLoads} and what is done with them. */
+export const heldNumbers = (held: number): number[] => Array.from({ length: held }, (_, k) => k);
+
+/** WGSL that loads `<name><k>`, the lane's unit number k, or 0 past `end`, from the expressions of unit `c<k>`. */
+export function heldLoads(held: number, end: string, values: Readonly<Record<string, (c: string) => string>>): string {
+  const names = Object.keys(values);
+  return heldNumbers(held)
+    .map(
+      (k) => `
+  let c${k} = lane + ${k}u * LANES;
+${names.map((name) => `  var ${name}${k} = F(0);`).join('\n')}
+  if (c${k} < ${end}) {
+${names.map((name) => `    ${name}${k} = ${values[name]!(`c${k}`)};`).join('\n')}
+  }`,
+    )
+    .join('');
+}
+
 /**
  * An entry point with `LANES` invocations a row. The body sees `row`, `lane`, `inside` (whether the row exists), and
  * `end`: the row's length in units (`p.units`), 0 where there is no row, so that its loops

@@ -1,6 +1,7 @@
 import { allocateTensor, defineOp } from '../../core/define-op.js';
 import { sameShape, shapeError } from '../../core/shape.js';
 import type { Tensor } from '../../core/tensor.js';
+import { blockGroups } from '../../device/kernel.js';
 import { assertComputable } from '../row/checks.js';
 import { swigluReference } from './reference.js';
 import { forwardKernel, gradientKernel } from './swiglu.wgsl.js';
@@ -22,7 +23,7 @@ export const swigluOp = defineOp<Record<never, never>>({
       bindings: { gate: gate!.range(), up: up!.range(), y: y!.range() },
       params: { count },
       constants,
-      groups: Math.ceil(count / device.workgroupOf(forwardKernel)),
+      groups: blockGroups(device, forwardKernel, count),
     });
   },
   saves: { outputs: [] },
@@ -34,7 +35,7 @@ export const swigluOp = defineOp<Record<never, never>>({
       bindings: { g: g!.range(), gate: gate!.range(), up: up!.range(), d_gate: dGate?.range(), d_up: dUp?.range() },
       params: { count },
       constants,
-      groups: Math.ceil(count / device.workgroupOf(gradientKernel)),
+      groups: blockGroups(device, gradientKernel, count),
     });
     return [dGate, dUp];
   },

@@ -1,6 +1,7 @@
 import { allocateTensor } from '../../core/define-op.js';
 import type { TensorSpec } from '../../core/shape.js';
 import type { Tensor } from '../../core/tensor.js';
+import { blockGroups } from '../../device/kernel.js';
 import { matmulInto } from '../matmul/index.js';
 import { planRows, rowGroups } from '../row/row-lanes.wgsl.js';
 import { type Chunk, type ChunkLogits, isHalf, type Rows, rowsOf } from './chunks.js';
@@ -102,7 +103,7 @@ export function finishGradient(
     bindings: { x: same ? undefined : sum.range(), a: a?.range(), b: b?.range(), y: y.range() },
     params: { count, constant: factor.constant },
     constants: { width },
-    groups: Math.ceil(count / sum.device.workgroupOf(scaledKernel)),
+    groups: blockGroups(sum.device, scaledKernel, count),
   });
   return y;
 }

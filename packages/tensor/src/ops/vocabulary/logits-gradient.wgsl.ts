@@ -1,4 +1,4 @@
-import { defineKernel, linearMain } from '../../device/kernel.js';
+import { blockMain, defineKernel, wideWorkgroup } from '../../device/kernel.js';
 import { rowLanesMain, rowMax, rowVectors, rowWorkgroup, vectorHelpers } from '../row/row-lanes.wgsl.js';
 
 /** y = x·constant·a·b, over `y` itself where no `x` is bound. */
@@ -7,14 +7,20 @@ export const scaledKernel = defineKernel({
   bindings: { x: 'read', a: 'read', b: 'read', y: 'write' },
   params: { count: 'u32', constant: 'f32' },
   vectors: rowVectors('x', 'y'),
-  source: ({ constants, has }) =>
-    vectorHelpers(constants['width']) +
-    linearMain(
-      'p.count',
-      `
-  let factor = p.constant${has('a') ? ' * f32(a[0])' : ''}${has('b') ? ' * f32(b[0])' : ''};
-  y[i] = y_t(F(${has('x') ? 'x' : 'y'}[i]) * factor);`,
-    ),
+  workgroup: wideWorkgroup,
+  source: (variant) => {
+    const { has } = variant;
+    return (
+      vectorHelpers(variant.constants['width']) +
+      blockMain(variant, 'p.count', (at) =>
+        [
+          ...at.map((i, k) => `  let x${k} = F(${has('x') ? 'x' : 'y'}[${i}]);`),
+          `  let factor = p.constant${has('a') ? ' * f32(a[0])' : ''}${has('b') ? ' * f32(b[0])' : ''};`,
+          ...at.map((i, k) => `  y[${i}] = y_t(x${k} * factor);`),
+        ].join('\n'),
+      )
+    );
+  },
 });
 
 /** The largest magnitude of all values. */
