@@ -59,10 +59,12 @@ export {
   subtract,
   tanh,
 } from './ops/pointwise/index.js';
+export { type ProjectOptions, project } from './ops/project/index.js';
 export { mean, type ReduceOptions, sum } from './ops/reduce/index.js';
 export { reshape } from './ops/reshape/index.js';
 export { type RmsNormOptions, rmsNorm } from './ops/rms-norm/index.js';
 export { type RopeLayout, type RopeOptions, type RopeTables, rope } from './ops/rope/index.js';
+export { type RopeIntoCacheArguments, ropeIntoCache } from './ops/rope-cache/index.js';
 export { rowDistance } from './ops/row-distance/index.js';
 export { slice, split } from './ops/slice/index.js';
 export { logSoftmax, softmax } from './ops/softmax/index.js';
