@@ -28,7 +28,7 @@ export { defineKernel, type Kernel, type KernelVariant, linearMain, rowMain } fr
 export { type AdapterChoice, type OpenDeviceOptions, openDevice } from './device/open.js';
 export type { KernelTime } from './device/profile.js';
 export { ZebraError, type ZebraErrorCode } from './errors.js';
-export { argmax } from './ops/argmax/index.js';
+export { type ArgmaxOptions, argmax } from './ops/argmax/index.js';
 export { type AttentionOptions, attention } from './ops/attention/index.js';
 export { advance, advanceAll, cacheWrite } from './ops/cache-write/index.js';
 export { cast } from './ops/cast/index.js';
