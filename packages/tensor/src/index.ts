@@ -28,7 +28,7 @@ export { defineKernel, type Kernel, type KernelVariant, linearMain, rowMain } fr
 export { type AdapterChoice, type OpenDeviceOptions, openDevice } from './device/open.js';
 export type { KernelTime } from './device/profile.js';
 export { ZebraError, type ZebraErrorCode } from './errors.js';
-export { argmax } from './ops/argmax/index.js';
+export { type ArgmaxOptions, argmax } from './ops/argmax/index.js';
 export { type AttentionOptions, attention } from './ops/attention/index.js';
 export { advance, advanceAll, cacheWrite } from './ops/cache-write/index.js';
 export { cast } from './ops/cast/index.js';
@@ -59,10 +59,12 @@ export {
   subtract,
   tanh,
 } from './ops/pointwise/index.js';
+export { type ProjectOptions, project } from './ops/project/index.js';
 export { mean, type ReduceOptions, sum } from './ops/reduce/index.js';
 export { reshape } from './ops/reshape/index.js';
 export { type RmsNormOptions, rmsNorm } from './ops/rms-norm/index.js';
 export { type RopeLayout, type RopeOptions, type RopeTables, rope } from './ops/rope/index.js';
+export { type RopeIntoCacheArguments, ropeIntoCache } from './ops/rope-cache/index.js';
 export { rowDistance } from './ops/row-distance/index.js';
 export { slice, split } from './ops/slice/index.js';
 export { logSoftmax, softmax } from './ops/softmax/index.js';

@@ -1,18 +1,7 @@
 // Shapes: B rows, T prompt tokens (padding included), D hidden size, V vocabulary.
-import {
-  argmax,
-  keep,
-  matmul,
-  type Program,
-  reshape,
-  scope,
-  slice,
-  sum,
-  type Tensor,
-  tensor,
-  ZebraError,
-} from '@zebra/tensor';
+import { advanceAll, argmax, keep, matmul, type Program, reshape, scope, slice, type Tensor, tensor, ZebraError } from '@zebra/tensor';
 import type { Cache, CausalLM } from '@zebra/tensor/nn';
+import { type FeedState, feed, RING } from './feed.js';
 import type { PromptBatch } from './left-padding.js';
 
 /** What a session gives of each step. */
@@ -31,35 +20,43 @@ export interface Outcome {
 
 /**
  * A batch being decoded: one pass over the prompts, then a step a token. The step is recorded once; what changes
- * between its runs (ids, positions) is data in two small tensors, and the cache's own lengths advance on the device.
+ * between its runs is data: the cache's lengths and the positions advance on the device, and so do the ids of a greedy
+ * session, which can run several steps before the host has seen the first ({@link DecodeSession.ahead}).
  */
 export class DecodeSession {
   private readonly model: CausalLM;
   private readonly cache: Cache;
   private readonly options: SessionOptions;
-  private readonly ids_B1: Tensor;
-  private readonly positions_B1: Tensor;
+  private readonly state: FeedState;
   private readonly segments_B1: Tensor | undefined;
-  private readonly positions: Int32Array;
-  private program: Program<readonly Tensor[]> | undefined;
+  private readonly rows: number;
+  /** Tokens chosen on the device. */
+  private chosen = 0;
+  private program: Program<Tensor | undefined> | undefined;
 
   constructor(model: CausalLM, prompts: PromptBatch, capacity: number, options: SessionOptions) {
     const { device } = model;
-    const column = (values: Int32Array) => keep(tensor(device, values, [prompts.rows, 1]));
+    const { rows, lengths } = prompts;
+    const column = (values: Int32Array) => keep(tensor(device, values, [rows, 1]));
+    const last = Int32Array.from(lengths, (length) => length - 1);
     this.model = model;
     this.options = options;
-    this.cache = model.newCache(prompts.rows, capacity);
-    this.positions = Int32Array.from(prompts.lengths);
-    this.ids_B1 = column(new Int32Array(prompts.rows));
-    this.positions_B1 = column(this.positions);
+    this.rows = rows;
+    this.cache = model.newCache(rows, capacity);
+    this.state = {
+      ids: column(new Int32Array(rows)),
+      positions: column(last),
+      first: keep(tensor(device, last)),
+      ring: keep(tensor(device, new Int32Array(RING * rows), [RING, rows])),
+    };
     // Once there is padding in the cache, every later token must say that it is none.
-    this.segments_B1 = prompts.segments && column(new Int32Array(prompts.rows));
+    this.segments_B1 = prompts.segments && column(new Int32Array(rows));
   }
 
   /** Runs the prompts. Gives what follows the last token of each. */
   async prefill({ rows, length, ids, positions, segments }: PromptBatch): Promise<Outcome> {
     const { device } = this.model;
-    const made = scope(() => {
+    const logits = scope(() => {
       const shape = [rows, length];
       const hidden_BTD = this.model.forward(tensor(device, ids, shape), {
         positions: tensor(device, positions, shape),
@@ -68,32 +65,50 @@ export class DecodeSession {
       });
       return this.choose(slice(hidden_BTD, 1, length - 1, 1));
     });
-    return this.readAndDispose(made);
+    return this.outcomeOf(logits, true);
   }
 
   /** Runs one more token of each row. Gives what follows it. */
   async step(ids: Int32Array): Promise<Outcome> {
-    this.ids_B1.write(ids);
-    this.positions_B1.write(this.positions);
-    for (let row = 0; row < this.positions.length; row++) this.positions[row]!++;
-    if (!this.options.recorded) return this.readAndDispose(this.pass());
-    this.program ??= this.model.device.capture(() => this.pass());
-    this.program.run();
-    if (countsReplays(this.cache)) this.cache.noteReplayed(1);
-    return this.read(this.program.result);
+    this.state.ids.write(ids);
+    return this.outcomeOf(this.run(), !this.options.recorded);
+  }
+
+  /**
+   * Runs `count` steps, at most {@link RING}, of a greedy session, each on what the one before it chose. They are
+   * submitted at once, before the returned promise is waited for.
+   *
+   * @returns the ids of each step, [B] each
+   * @throws ZebraError `data` for logits that are not finite
+   */
+  async ahead(count: number): Promise<Int32Array[]> {
+    const before = this.chosen;
+    for (let step = 0; step < count; step++) this.run();
+    const ring = (await this.state.ring.read()) as Int32Array;
+    return Array.from({ length: count }, (_, step) => this.idsOf(ring, before + step));
   }
 
   dispose(): void {
-    for (const item of this.program?.result ?? []) item.dispose();
+    this.program?.result?.dispose();
     this.program?.dispose();
     this.cache.dispose();
-    for (const item of [this.ids_B1, this.positions_B1, this.segments_B1]) item?.dispose();
+    for (const item of [...Object.values(this.state), this.segments_B1]) item?.dispose();
   }
 
-  private pass(): readonly Tensor[] {
+  /** Runs or replays one step. The logits belong to the caller unless it was recorded. */
+  private run(): Tensor | undefined {
+    if (!this.options.recorded) return this.pass();
+    this.program ??= this.model.device.capture(() => this.pass());
+    this.program.run();
+    if (countsReplays(this.cache)) this.cache.noteReplayed(1);
+    this.chosen++;
+    return this.program.result;
+  }
+
+  private pass(): Tensor | undefined {
     return scope(() => {
-      const hidden_B1D = this.model.forward(this.ids_B1, {
-        positions: this.positions_B1,
+      const hidden_B1D = this.model.forward(this.state.ids, {
+        positions: this.state.positions,
         ...(this.segments_B1 && { segments: this.segments_B1 }),
         cache: this.cache,
       });
@@ -101,33 +116,36 @@ export class DecodeSession {
     });
   }
 
-  private choose(hidden_B1D: Tensor): readonly Tensor[] {
+  /** The logits, or of a greedy session nothing: its ids go to the next step and into the ring. */
+  private choose(hidden_B1D: Tensor): Tensor | undefined {
     const logits_B1V = matmul(hidden_B1D, this.model.headWeight, { transposeB: true, dtype: 'float32' });
-    if (!this.options.greedy) return [keep(logits_B1V)];
-    const logits_BV = reshape(logits_B1V, [logits_B1V.shape[0]!, -1]);
-    // The sum is there to find out NaN and infinity, which argmax does not see.
-    return [keep(argmax(logits_BV)), keep(sum(logits_BV, { axes: [1] }))];
+    const logits_BV = reshape(logits_B1V, [this.rows, -1]);
+    if (this.options.greedy) feed(argmax(logits_BV, { finite: true }), this.state);
+    else advanceAll(this.state.positions);
+    if (!this.model.device.capturing) this.chosen++;
+    return this.options.greedy ? undefined : keep(logits_B1V);
   }
 
-  private async readAndDispose(made: readonly Tensor[]): Promise<Outcome> {
+  private async outcomeOf(logits: Tensor | undefined, owned: boolean): Promise<Outcome> {
+    if (!logits) return { ids: this.idsOf((await this.state.ring.read()) as Int32Array, this.chosen - 1) };
     try {
-      return await this.read(made);
+      return { logits: (await logits.read()) as Float32Array };
     } finally {
-      for (const item of made) item.dispose();
+      if (owned) logits.dispose();
     }
   }
 
-  private async read(made: readonly Tensor[]): Promise<Outcome> {
-    const [first, sums] = await Promise.all(made.map((item) => item.read()));
-    if (!sums) return { logits: first as Float32Array };
-    const wrong = sums.findIndex((total) => Number.isNaN(total) || total === Number.POSITIVE_INFINITY);
+  private idsOf(ring: Int32Array, number: number): Int32Array {
+    const start = (number % RING) * this.rows;
+    const ids = ring.slice(start, start + this.rows);
+    const wrong = ids.indexOf(-1);
     if (wrong >= 0) {
       throw new ZebraError(
         'data',
         `generate: row ${wrong} has logits that are not finite. Check the weights of the model.`,
       );
     }
-    return { ids: first as Int32Array };
+    return ids;
   }
 }
 

@@ -12,11 +12,6 @@ const PROMPTS = [[1, 5, 9, 2], [7], [3, 3, 8, 30, 11, 12]];
 
 let device: Device;
 let model: TinyModel;
-beforeAll(async () => {
-  device = await testDevice();
-  model = new TinyModel(device, VOCABULARY);
-});
-afterAll(() => model.dispose());
 
 /** Logits after the last of some tokens, with neither cache nor padding. */
 async function logitsAfter(ids: readonly number[]): Promise<Float32Array> {
@@ -43,10 +38,24 @@ async function run(prompts: number[][], options: GenerateOptions): Promise<numbe
   return rows;
 }
 
-describe('generate', () => {
+// On hardware several steps are submitted ahead of what the host has seen.
+describe.each(['native', 'hardware'] as const)('generate (%s)', (variant) => {
+  beforeAll(async () => {
+    device = await testDevice(variant);
+    model = new TinyModel(device, VOCABULARY);
+  });
+  afterAll(() => model.dispose());
+
   it.each([true, false])('a padded batch gives what each prompt gives alone (recorded: %s)', async (recorded) => {
     const expected = await Promise.all(PROMPTS.map((prompt) => greedy(prompt, 8)));
     expect(await run(PROMPTS, { maxNewTokens: 8, recorded })).toEqual(expected);
+  });
+
+  it('gives as many tokens as asked for, whatever is submitted together', async () => {
+    const most = await greedy(PROMPTS[0]!, 40);
+    for (const maxNewTokens of [1, 2, 8, 9, 10, 40]) {
+      expect((await run([PROMPTS[0]!], { maxNewTokens }))[0]).toEqual(most.slice(0, maxNewTokens));
+    }
   });
 
   it('prompts of one length need no padding', async () => {

@@ -5,21 +5,25 @@ import {
   type Device,
   keep,
   linear,
+  project,
   reshape,
   rmsNorm,
   rope,
+  ropeIntoCache,
   type Shape,
   type Tensor,
   ZebraError,
   zeros,
 } from '@zebra/tensor';
 import {
+  type CacheContext,
   type ComputeDType,
   checkWeights,
   type Mixer,
   type MixerState,
   type RopeTables,
   type SequenceContext,
+  type StepNorm,
 } from '@zebra/tensor/nn';
 
 /** Sizes and options of a grouped-query attention layer. */
@@ -113,24 +117,43 @@ export class AttentionLayer implements Mixer {
     return linear(reshape(y_BTHh, [batch, tokens, -1]), this.weight('o_proj.weight'), undefined, { dtype: 'float32' });
   }
 
+  step(x_B1D: Tensor, norm: StepNorm, context: SequenceContext, state: MixerState): Tensor | undefined {
+    const { attentionBias, queryKeyNorm, headDim } = this.config;
+    if (attentionBias || queryKeyNorm) return undefined;
+    const { keys, values, cache } = this.cacheOf(context, state);
+    const weights = ['q', 'k', 'v'].map((letter) => this.weight(`${letter}_proj.weight`));
+    const rows = project(x_B1D, weights, { norm, dtype: norm.dtype });
+    const { tables } = this;
+    const { positions } = context;
+    const q_B1Hh = ropeIntoCache({ rows, tables, positions, keys, values, length: cache.length });
+    const y_B1Hh = attention(q_B1Hh, keys, values, cacheMask(context, cache));
+    const [batch] = x_B1D.shape as [number];
+    const y_B1O = reshape(y_B1Hh, [batch, 1, this.config.headCount * headDim]);
+    return project(y_B1O, [this.weight('o_proj.weight')], { residual: x_B1D, dtype: 'float32' });
+  }
+
   private cached(q: Tensor, k: Tensor, v: Tensor, context: SequenceContext, state: MixerState): Tensor {
+    const { keys, values, cache } = this.cacheOf(context, state);
+    cacheWrite(keys, k, cache.length);
+    cacheWrite(values, v, cache.length);
+    return attention(q, keys, values, cacheMask(context, cache));
+  }
+
+  private cacheOf(context: SequenceContext, state: MixerState) {
     if (!(state instanceof AttentionState) || !context.cache) {
       throw new ZebraError(
         'argument',
         'AttentionLayer.forward: this state was not made by newState() of an attention layer, or no cache context came with it',
       );
     }
-    const { length, keyLength, keySegments, fresh } = context.cache;
-    if (!context.positions && !fresh) {
+    const { cache } = context;
+    if (!context.positions && !cache.fresh) {
       throw new ZebraError(
         'argument',
         'AttentionLayer.forward: positions must be given, int32 [B, T], when a cache that holds tokens is continued: the number of cached tokens is known on the device alone.',
       );
     }
-    cacheWrite(state.keys, k, length);
-    cacheWrite(state.values, v, length);
-    const segmented = context.segments && keySegments ? { segments: context.segments, keySegments } : {};
-    return attention(q, state.keys, state.values, { keyLength, ...segmented });
+    return { keys: state.keys, values: state.values, cache };
   }
 
   private heads(x_BTD: Tensor, letter: 'q' | 'k' | 'v', count: number): Tensor {
@@ -158,6 +181,10 @@ export class AttentionLayer implements Mixer {
   private weight(name: string): Tensor {
     return this.weights.get(name) as Tensor;
   }
+}
+
+function cacheMask({ segments }: SequenceContext, { keyLength, keySegments }: CacheContext) {
+  return { keyLength, ...(segments && keySegments && { segments, keySegments }) };
 }
 
 function segmentsOf(context: SequenceContext): { segments?: Tensor } {

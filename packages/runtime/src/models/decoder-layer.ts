@@ -1,5 +1,5 @@
 // Shape suffixes: B rows, T tokens, D hidden size, F MLP size.
-import { add, linear, rmsNorm, type Shape, swiglu, type Tensor } from '@zebra/tensor';
+import { add, linear, project, rmsNorm, type Shape, swiglu, type Tensor } from '@zebra/tensor';
 import {
   type ComputeDType,
   checkWeights,
@@ -7,6 +7,7 @@ import {
   type Mixer,
   type MixerState,
   type SequenceContext,
+  type StepNorm,
 } from '@zebra/tensor/nn';
 
 /** Sizes of the parts of a decoder layer around its mixer. */
@@ -54,6 +55,22 @@ export class DecoderLayer {
     // float32: the sums of a residual stream pass what float16 holds in some models.
     const mlp_BTD = linear(gated_BTF, this.weight('mlp.down_proj.weight'), undefined, { dtype: 'float32' });
     return { output: add(middle_BTD, mlp_BTD), mixerOutput };
+  }
+
+  /** The same for one token a row, in few dispatches: see `Mixer.step`. */
+  step(x_B1D: Tensor, context: SequenceContext, state: MixerState): Tensor {
+    const middle_B1D =
+      this.mixer.step?.(x_B1D, this.stepNorm('input_layernorm.weight'), context, state) ??
+      add(x_B1D, this.mixer.forward(this.norm(x_B1D, 'input_layernorm.weight'), context, state));
+    const norm = this.stepNorm('post_attention_layernorm.weight');
+    const weights = [this.weight('mlp.gate_proj.weight'), this.weight('mlp.up_proj.weight')];
+    const gated_B1F = project(middle_B1D, weights, { norm, gated: true, dtype: norm.dtype });
+    return project(gated_B1F, [this.weight('mlp.down_proj.weight')], { residual: middle_B1D, dtype: 'float32' });
+  }
+
+  private stepNorm(name: string): StepNorm {
+    const { normEpsilon, computeDType = 'float32' } = this.config;
+    return { weight: this.weight(name), eps: normEpsilon, dtype: computeDType };
   }
 
   private norm(x: Tensor, name: string): Tensor {

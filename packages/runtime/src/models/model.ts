@@ -97,6 +97,10 @@ export class HybridModel implements LayeredCausalLM {
     return this.layer(layer).forward(x_BTD, context, state);
   }
 
+  stepLayer(layer: number, x_B1D: Tensor, context: SequenceContext, state: MixerState): Tensor {
+    return this.layer(layer).step(x_B1D, context, state);
+  }
+
   finalNorm(x_BTD: Tensor): Tensor {
     const { config, computeDType } = this.spec;
     const weight = this.weights.get('model.norm.weight') as Tensor;

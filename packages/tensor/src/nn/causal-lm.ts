@@ -21,6 +21,16 @@ export interface SequenceContext {
 /** dtypes that a model can compute in. Its residual stream is float32 in both. */
 export type ComputeDType = 'float32' | 'float16';
 
+/** The RMSNorm before a layer's mixer, which a step does on the way. */
+export interface StepNorm {
+  /** [D]. */
+  readonly weight: Tensor;
+  /** Added to the mean square. */
+  readonly eps: number;
+  /** What the mixer computes in. */
+  readonly dtype: ComputeDType;
+}
+
 /** What a layer must know of the cache it continues. */
 export interface CacheContext {
   /** int32 [1]: tokens in the cache before this pass. */
@@ -53,6 +63,14 @@ export interface Mixer {
    * dtype of `x`. With a state: continues from it and updates it in place (no gradient then).
    */
   forward(x: Tensor, context: SequenceContext, state?: MixerState): Tensor;
+  /**
+   * x + forward(norm(x)) of one token a row, in few dispatches: what decoding on a GPU takes where it is there. Updates
+   * the state as `forward` does, without a gradient; undefined where this layer has no short way.
+   *
+   * @param x [B, 1, D], float32: the residual stream
+   * @returns [B, 1, D], float32, owned by the caller
+   */
+  step?(x: Tensor, norm: StepNorm, context: SequenceContext, state: MixerState): Tensor | undefined;
   /**
    * An empty state for `batch` rows of at most `capacity` tokens. The caller disposes of it.
    *
@@ -120,6 +138,11 @@ export interface LayeredCausalLM extends CausalLM {
   embed(ids: Tensor): Tensor;
   /** One whole layer (mixer, MLP, norms, residuals). */
   forwardLayer(layer: number, x: Tensor, context: SequenceContext, state?: MixerState): LayerResult;
+  /**
+   * One whole layer for one token a row, in few dispatches and without a gradient: see {@link Mixer.step}. `runLayers`
+   * takes it for decoding on GPUs. Default: {@link forwardLayer}.
+   */
+  stepLayer?(layer: number, x: Tensor, context: SequenceContext, state: MixerState): Tensor;
   /** The final norm. */
   finalNorm(x: Tensor): Tensor;
   /** Parameters of one layer by their full Hugging Face names. */

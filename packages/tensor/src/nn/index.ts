@@ -11,6 +11,7 @@ export type {
   Mixer,
   MixerState,
   SequenceContext,
+  StepNorm,
 } from './causal-lm.js';
 export { composeLayers } from './compose.js';
 export {

@@ -1,5 +1,6 @@
 import { checkpoint } from '../core/checkpoint.js';
 import { scope } from '../core/scope.js';
+import { currentTape } from '../core/tape.js';
 import type { Tensor } from '../core/tensor.js';
 import { ZebraError } from '../errors.js';
 import type { ForwardOptions, LayeredCausalLM, LayerObservation, MixerState, SequenceContext } from './causal-lm.js';
@@ -39,9 +40,15 @@ function through(
   const run = () => {
     const shown: LayerObservation[] = [];
     let x = model.embed(ids);
+    // The one place that chooses the short way: one token a row, nobody looks, and the kernels are for GPUs.
+    const short = states && ids.shape[1] === 1 && !observe && !currentTape() && !model.device.info.software;
     for (let layer = 0; layer < model.layerCount; layer++) {
       if (checkpointLayers && !observe && !states) {
         x = checkpoint([x], (input) => model.forwardLayer(layer, input, context).output);
+        continue;
+      }
+      if (short && model.stepLayer) {
+        x = scope(() => model.stepLayer!(layer, x, context, states[layer]!));
         continue;
       }
       const seen = { input: x, ...model.forwardLayer(layer, x, context, states?.[layer]) };

@@ -32,6 +32,24 @@ describe.each(['native', 'hardware'] as const)('argmax (%s)', async (variant) =>
     }
   });
 
+  it.each([Number.NaN, Number.POSITIVE_INFINITY])('tells a row with %d from others where asked', async (bad) => {
+    for (const shape of [
+      [3, 40],
+      [3, 7000],
+    ]) {
+      const columns = shape[1]!;
+      for (const at of [0, 1, columns - 1]) {
+        const row = (b: number) => (c: number) => (b === 1 && c === at ? bad : c === 3 + b ? 5 : c === 1 ? -Infinity : -1);
+        const rows = [0, 1, 2].flatMap((b) => Array.from({ length: columns }, (_, c) => row(b)(c)));
+        const x = tensor(device, rows, shape);
+        const y = argmax(x, { finite: true });
+        expect([...(await y.read())]).toEqual([3, -1, 5]);
+        x.dispose();
+        y.dispose();
+      }
+    }
+  });
+
   it('stays inside the row with −∞', async () => {
     const x = tensor(device, [-Infinity, -Infinity, -Infinity, -Infinity, -4, -Infinity], [2, 3]);
     const y = argmax(x);

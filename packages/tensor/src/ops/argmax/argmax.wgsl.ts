@@ -1,6 +1,8 @@
 import { defineKernel, linearMain } from '../../device/kernel.js';
 import { rowLanesMain, rowReduction, rowWorkgroup } from '../row/row-lanes.wgsl.js';
 
+// What stands for the column of a value that is not finite; it wins over every other.
+const BAD = '0xfffffffeu';
 // A candidate: the bits of a value, and its column; NONE where a lane met no column. The lower column wins a tie.
 const NONE = '0xffffffffu';
 const CANDIDATES = `
@@ -35,11 +37,22 @@ export const pieceKernel = defineKernel({
   var best_column = ${NONE};
   for (var c = lane; c < length; c += LANES) {
     let value = f32(x[start + c]);
+${
+  variant.constants['finite'] === true
+    ? `    // By its bits: a compiler may take it that there is no NaN.
+    let bits = bitcast<u32>(value);
+    if ((bits & 0x7fffffffu) > 0x7f800000u || bits == 0x7f800000u) {
+      best = bitcast<f32>(bits & 0x7f800000u);
+      best_column = ${BAD};
+      continue;
+    }`
+    : ''
+}
     if (best_column == ${NONE} || value > best) { best = value; best_column = offset + c; }
   }
   let winner = row_best(vec2<u32>(bitcast<u32>(best), best_column), lid);
   if (inside && lane == 0u) {
-    columns[row] = columns_t(min(winner.y, p.columns - 1u));
+    columns[row] = ${variant.constants['finite'] === true ? `select(columns_t(min(winner.y, p.columns - 1u)), -1, winner.y == ${BAD})` : 'columns_t(min(winner.y, p.columns - 1u))'};
 ${variant.has('values') ? '    values[row] = bitcast<f32>(winner.x);' : ''}
   }`,
     ),

@@ -4,6 +4,7 @@ import type { Tensor } from '../../core/tensor.js';
 import type { BoundRange } from '../../device/device.js';
 import { chooseChunk, chooseKernel, FEW_ROWS, type VectorBinding } from './choose.js';
 import { matmulGeometry } from './geometry.js';
+import { launchProject, type ProjectCall, projects } from '../project/launch.js';
 import { splitSum } from './split-sum.wgsl.js';
 
 /** How a product is written to its output. */
@@ -107,9 +108,24 @@ function launch(product: Product, options: WriteOptions): void {
 
 const turn = (matrices: Matrices): Matrices => ({ ...matrices, rows: matrices.columns, columns: matrices.rows });
 
+/** The product as a linear layer's, x · weightᵀ, where it lies in memory like one. */
+function projectionOf({ m, n, k, batch, a, b, c }: Product): ProjectCall | undefined {
+  const lines = (matrices: Matrices, length: number, across: boolean): boolean =>
+    matrices.skip === 0 &&
+    (across ? [matrices.rows, matrices.columns] : [matrices.columns, matrices.rows]).join() === `${length},1`;
+  if (batch !== 1 || !lines(a, k, true) || !lines(b, k, false) || !lines(c, n, true)) return undefined;
+  const [x, weights, y] = [a.tensor, [b.tensor], c.tensor];
+  return { x, weights, counts: [n], y, rows: m, width: k, start: 0, size: k, eps: 0, gated: false };
+}
+
 function launchRows(product: Product, { accumulate = false, alpha = 1 }: WriteOptions): void {
   const { m, n, k, batch, a, b, c } = product;
   const { device } = c.tensor;
+  const projection = !accumulate && alpha === 1 ? projectionOf(product) : undefined;
+  if (projection && projects(projection)) {
+    launchProject(projection);
+    return;
+  }
   const [boundA, boundB, boundC] = [bind(a), bind(b), bind(c)];
   const choice = chooseKernel(device.info, {
     m,

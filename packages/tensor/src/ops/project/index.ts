@@ -13,7 +13,7 @@ import { rmsNorm } from '../rms-norm/index.js';
 import { assertComputable } from '../row/checks.js';
 import { slice } from '../slice/index.js';
 import { swiglu } from '../swiglu/index.js';
-import { launchProject, projects } from './launch.js';
+import { launchProject, type ProjectCall, projects } from './launch.js';
 import { projectReference } from './reference.js';
 
 /** Attributes of {@link projectOp}. */
@@ -43,7 +43,20 @@ export const projectOp = defineOp<ProjectAttributes>({
   name: 'project',
   shape: (inputs, attributes) => [outputOf(inputs, attributes)],
   forward({ inputs, outputs: [y], attributes }) {
-    const call = { inputs, y: y!, attributes };
+    const [x, w0, w1, w2, norm, residual] = inputs;
+    const weights = [w0, w1, w2].filter((weight) => weight !== undefined);
+    const call: ProjectCall = {
+      x: x!,
+      weights,
+      counts: weights.map((weight) => weight.shape[0]!),
+      norm,
+      residual,
+      y: y!,
+      rows: elementCount(x!.shape.slice(0, -1)),
+      width: x!.shape.at(-1)!,
+      size: w0!.shape[1]!,
+      ...attributes,
+    };
     if (projects(call)) launchProject(call);
     else compose(inputs, y!, attributes);
   },

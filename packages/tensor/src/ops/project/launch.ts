@@ -1,16 +1,25 @@
-import type { OpInputs } from '../../core/define-op.js';
-import { elementCount } from '../../core/shape.js';
 import type { Tensor } from '../../core/tensor.js';
 import type { BoundRange, DeviceInfo } from '../../device/device.js';
-import type { ProjectAttributes } from './index.js';
 import { type ProjectConstants, projectGroups, projectKernel, UNIT } from './project.wgsl.js';
 
 /** One call as the kernel sees it. */
 export interface ProjectCall {
-  /** x, w0, w1, w2, norm, residual */
-  readonly inputs: OpInputs;
+  readonly x: Tensor;
+  /** One to three, of `size` columns each. */
+  readonly weights: readonly Tensor[];
+  /** Rows of each weight. */
+  readonly counts: readonly number[];
+  readonly norm?: Tensor | undefined;
+  readonly residual?: Tensor | undefined;
   readonly y: Tensor;
-  readonly attributes: ProjectAttributes;
+  /** Rows of x, elements of one, and the first of those that are used. */
+  readonly rows: number;
+  readonly width: number;
+  readonly start: number;
+  /** Columns of the weights. */
+  readonly size: number;
+  readonly eps: number;
+  readonly gated: boolean;
 }
 
 /** Most rows of x that the kernel takes: each costs registers and a read of x for every few columns. */
@@ -26,15 +35,12 @@ const ENOUGH_GROUPS = 1024;
 const ALIGNMENT = 256;
 
 /** Whether the kernel serves a call. */
-export function projects({ inputs, y, attributes: { start } }: ProjectCall): boolean {
-  const [x, w0] = inputs as [Tensor, Tensor];
-  const rows = elementCount(x.shape.slice(0, -1));
-  const lengths = [x.shape.at(-1)!, w0.shape[1]!, start];
+export function projects({ x, weights, norm, residual, y, rows, width, start, size }: ProjectCall): boolean {
   return (
     !y.device.info.software &&
     rows <= MOST_ROWS &&
-    lengths.every((length) => length % UNIT === 0) &&
-    [...inputs, y].every((tensor) => !tensor || tensor.offset % ALIGNMENT === 0)
+    [width, start, size].every((length) => length % UNIT === 0) &&
+    [x, ...weights, norm, residual, y].every((tensor) => !tensor || tensor.offset % ALIGNMENT === 0)
   );
 }
 
@@ -47,23 +53,21 @@ function lanesOf(info: DeviceInfo): Pick<ProjectConstants, 'lanes' | 'subgroups'
 }
 
 /** Fills y. */
-export function launchProject({ inputs, y, attributes: { start, eps, gated } }: ProjectCall): void {
-  const [x, w0, w1, w2, norm, residual] = inputs as [Tensor, Tensor, ...OpInputs];
+export function launchProject(call: ProjectCall): void {
+  const { x, weights, counts, norm, residual, y, rows, width, start, size, eps, gated } = call;
   const { device } = y;
-  const rows = elementCount(x.shape.slice(0, -1));
-  const n = y.shape.at(-1)!;
-  const sizes = [w0, w1, w2].flatMap((weight) => (weight ? [weight.shape[0]!] : []));
+  const n = gated ? counts[0]! : counts.reduce((sum, count) => sum + count, 0);
   const constants: ProjectConstants = {
     ...lanesOf(device.info),
     rows: [1, 2, 4].find((count) => rows <= count) ?? MOST_ROWS,
-    columns: columnsOf(sizes, n, gated),
+    columns: columnsOf(counts, n, gated),
     gated,
   };
-  const groups = Math.ceil(n / constants.columns);
+  const [w0, w1, w2] = weights;
   device.dispatch(projectKernel, {
     bindings: {
       x: packed(x),
-      w0: packed(w0),
+      w0: packed(w0!),
       w1: w1 && packed(w1),
       w2: w2 && packed(w2),
       norm: norm && packed(norm),
@@ -72,23 +76,23 @@ export function launchProject({ inputs, y, attributes: { start, eps, gated } }: 
     },
     params: {
       m: rows,
-      n0: sizes[0]!,
-      n1: sizes[1] ?? 0,
+      n0: counts[0]!,
+      n1: counts[1] ?? 0,
       n,
-      units: w0.shape[1]! / UNIT,
-      x_stride: x.shape.at(-1)! / UNIT,
+      units: size / UNIT,
+      x_stride: width / UNIT,
       x_start: start / UNIT,
       eps,
     },
     constants: { ...constants },
-    groups: Math.ceil(groups / projectGroups(constants)),
+    groups: Math.ceil(n / constants.columns / projectGroups(constants)),
   });
 }
 
 /** Columns of a group of lanes: several share what is read of x, if enough groups remain. */
-function columnsOf(sizes: readonly number[], n: number, gated: boolean): number {
+function columnsOf(counts: readonly number[], n: number, gated: boolean): number {
   const most = gated ? 2 : 4;
-  const fits = [4, 2].filter((count) => count <= most && sizes.every((size) => size % count === 0));
+  const fits = [4, 2].filter((count) => count <= most && counts.every((rows) => rows % count === 0));
   return fits.find((count) => n / count >= ENOUGH_GROUPS) ?? 1;
 }
 
