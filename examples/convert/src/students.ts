@@ -21,6 +21,8 @@ export interface MlaChoice {
   readonly ropeSize: number;
   /** Which rows of a head are rotated: the reference's last ones, or those whose frequencies fit. */
   readonly ropeRows: 'last' | 'frequency-aware';
+  /** How the key heads become one where frequencies are matched. Default: turned towards each other first. */
+  readonly sharedRopeKey?: 'mean' | 'aligned';
 }
 
 /** Weights in host memory by their names in a checkpoint. */
@@ -109,7 +111,7 @@ function mlaFrom(
   );
   const aware = {
     ropeRows: 'frequency-aware',
-    sharedRopeKey: 'aligned',
+    sharedRopeKey: mla.sharedRopeKey ?? 'aligned',
     rope: {
       teacherFrequencies: frequenciesOf(rope, headDim).frequencies,
       frequencies: own.frequencies,

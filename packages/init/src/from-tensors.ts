@@ -22,10 +22,10 @@ import { largestRanks, type MlaFromAttentionOptions } from './mla-options.js';
 import { deviceSingularValues } from './subspace/bidiagonal.js';
 
 /**
- * Matrices whose smaller side is up to this are decomposed on the host in float64, which takes up to half a second and
- * is exact; larger ones on the device.
+ * Matrices whose smaller side is up to this are decomposed on the host in float64, which is exact and takes half a
+ * second at 256; larger ones on the device. A device that is a CPU itself gains nothing before its many cores do.
  */
-const LARGEST_ON_HOST = 256;
+const LARGEST_ON_HOST = { hardware: 256, software: 1024 };
 
 /** Options of {@link initialiseMla}. */
 export interface InitialiseMlaOptions extends Pick<MlaFromAttentionOptions, 'sharedRopeKey'> {
@@ -36,7 +36,10 @@ export interface InitialiseMlaOptions extends Pick<MlaFromAttentionOptions, 'sha
   readonly teacherFrequencies?: ArrayLike<number>;
   /** Singular values that {@link attentionSingularValues} gave for these weights. Default: computed. */
   readonly spectra?: AttentionSpectra;
-  /** `host` in float64, `device` in float32, `auto` by size: on the host up to 256. Default `auto`. */
+  /**
+   * `host` in float64, `device` in float32, `auto` by size: on the host up to 256, or 1024 where the
+   * adapter is a CPU. Default `auto`.
+   */
   readonly where?: 'auto' | 'host' | 'device';
 }
 
@@ -77,7 +80,7 @@ export async function initialiseMla(
     ...(teacherFrequencies && { ropeRows: 'frequency-aware', rope: { teacherFrequencies, ...ownRotation(config) } }),
     ...(sharedRopeKey && { sharedRopeKey }),
   };
-  if (worksOnHost(conversion, options.where)) {
+  if (worksOnHost(attention, conversion, options.where)) {
     const { weights, ...details } = mlaWeightsFromAttention(await toHost(attention), conversion);
     return { weights: toDevice(attention, weights), details };
   }
@@ -100,7 +103,7 @@ export async function attentionSingularValues(
 ): Promise<{ readonly query: Float64Array; readonly keyValue: Float64Array }> {
   const linear = await linearAttentionTensors('attentionSingularValues', attention, shape);
   const stack = stackKeyValue(linear);
-  const host = worksOnHost(shape, options.where);
+  const host = worksOnHost(attention, shape, options.where);
   try {
     const valuesOf = async (w: Tensor) =>
       host ? singularValues({ shape: w.shape, data: (await w.read()) as Float32Array }) : deviceSingularValues(w);
@@ -111,10 +114,15 @@ export async function attentionSingularValues(
   }
 }
 
-function worksOnHost(shape: AttentionShape, where: InitialiseMlaOptions['where'] = 'auto'): boolean {
+function worksOnHost(
+  attention: AttentionTensors,
+  shape: AttentionShape,
+  where: InitialiseMlaOptions['where'] = 'auto',
+): boolean {
   if (where !== 'auto') return where === 'host';
+  const software = attention.values().next().value?.device.info.software;
   const { query, keyValue } = largestRanks(shape);
-  return Math.max(query, keyValue) <= LARGEST_ON_HOST;
+  return Math.max(query, keyValue) <= LARGEST_ON_HOST[software ? 'software' : 'hardware'];
 }
 
 function ownRotation({ rope, qkRopeHeadDim }: MlaConfig): { frequencies: Float64Array; amplitude: number } {
