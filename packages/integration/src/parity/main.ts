@@ -5,12 +5,13 @@ import { findCases } from './find-cases.js';
 import { lossOfFolder } from './model-folder.js';
 import { compared, type ParityRow, TOLERANCE } from './row.js';
 
-const USAGE = `npm run parity -- [--goldens DIR] [--model DIR [--text TEXT] [--expect NATS]] [--json FILE] [--adapter auto|hardware|software|swiftshader] [--kernels native|hardware] [--dtype float32|float16]
+const USAGE = `npm run parity -- [--goldens DIR] [--model DIR [--text TEXT] [--expect NATS]] [--json FILE] [--adapter auto|hardware|software|swiftshader] [--kernels native|hardware|matrix] [--dtype float32|float16]
 
   --goldens DIR  every golden case below DIR
   --dtype        float32: outputs, gradients, optimizer steps, initialisation, losses; float16: outputs with float16
                  weights and activations against the float32 goldens, on an adapter with shader-f16
-  --kernels      the kernels meant for the adapter, or those meant for hardware GPUs whatever it is
+  --kernels      the kernels meant for the adapter, or those meant for hardware GPUs whatever it is; matrix: those
+                 for GPUs with matrix units, which are emulated where the adapter has none
   --model DIR    loads a Hugging Face folder by name and prints its next-token loss on TEXT (default: a sentence that
                  stories260k is known by, 1.25104); with --expect it is held to that`;
 
@@ -35,7 +36,7 @@ if ((!values.goldens && !values.model) || (dtype !== 'float32' && dtype !== 'flo
 const device = await openDevice({
   adapter: values.adapter as AdapterChoice,
   poison: true,
-  ...(values.kernels === 'hardware' && { software: false }),
+  ...(values.kernels !== 'native' && { software: false, emulateMatrixUnits: values.kernels === 'matrix' }),
 });
 console.log(
   `on ${device.info.description || device.info.vendor}, ${device.info.software ? 'software' : 'hardware'}, in ${dtype}`,

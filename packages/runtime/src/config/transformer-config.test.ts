@@ -113,7 +113,7 @@ describe('parseTransformerConfig', () => {
 
   it('names the model types it knows', () => {
     expect(problemOf({ model_type: 'gemma' })).toBe(
-      'config.json: model_type: expected one of "llama", "qwen2", "qwen3", got "gemma"',
+      'config.json: model_type: expected one of "llama", "mistral", "qwen2", "qwen3", got "gemma"',
     );
     expect(problemOf({ model_type: 'constructor' })).toContain('got "constructor"');
     expect(problemOf({ model_type: undefined })).toContain('got nothing');
@@ -124,7 +124,7 @@ describe('parseTransformerConfig', () => {
     ['hidden_size', { hidden_size: 66 }, /a multiple of num_attention_heads \(4\)/],
     ['odd head', { head_dim: 15 }, /head_dim: expected an even number/],
     ['window', { use_sliding_window: true, sliding_window: 8 }, /sliding windows are not supported/],
-    ['window of a llama', { sliding_window: 4096 }, /sliding_window: expected null/],
+    ['window of a llama', { sliding_window: 1024 }, /sliding_window: expected null/],
     [
       'layer types',
       { layer_types: ['full_attention', 'sliding_attention'] },
@@ -181,6 +181,24 @@ describe('parseTransformerConfig', () => {
     expect(problemOf({ hidden_size: deep })).toMatch(/hidden_size: expected a positive integer, got a list/);
     const message = problemOf({ layer_types: new Array(500).fill('sliding_attention') });
     expect(message).toMatch(/layer_types\.19: .*\n {2}and 480 more$/);
+  });
+
+  it('reads a mistral whose window no sequence leaves', () => {
+    const mistral = { ...LLAMA, model_type: 'mistral', num_attention_heads: 8 };
+    const config = parseTransformerConfig({ ...mistral, sliding_window: null });
+    expect(config).toMatchObject({ modelType: 'mistral', keyValueHeadCount: 8, headDim: 8, attentionBias: false });
+    expect(config).toMatchObject({ maxPositionEmbeddings: 131072, queryKeyNorm: false, normEpsilon: 1e-6 });
+    const short = { max_position_embeddings: 4096, num_key_value_heads: 2 };
+    // Without the key the window is 4096, as in the library's class.
+    expect(parseTransformerConfig({ ...mistral, ...short }).keyValueHeadCount).toBe(2);
+    expect(
+      parseTransformerConfig({ ...mistral, num_key_value_heads: null, sliding_window: null }).keyValueHeadCount,
+    ).toBe(8);
+    for (const changes of [{}, { sliding_window: 4096 }, { ...short, sliding_window: 4095 }]) {
+      expect(() => parseTransformerConfig({ ...mistral, ...changes })).toThrow(
+        /sliding_window: expected null, or at least max_position_embeddings \((131072|4096)\)/,
+      );
+    }
   });
 
   it('refuses what is no JSON object', () => {

@@ -5,7 +5,7 @@ import { parseRope, type RopeConfig, ropeFields } from './rope-config.js';
 import { boolean, layerCount, positive, positiveInteger, readFields, readObject, tokenIds } from './schema.js';
 
 /** Families of Transformers that can be read. */
-export type TransformerType = 'llama' | 'qwen2' | 'qwen3';
+export type TransformerType = 'llama' | 'mistral' | 'qwen2' | 'qwen3';
 
 /** A Transformer, as its `config.json` describes it. */
 export interface TransformerConfig {
@@ -54,11 +54,22 @@ interface Family {
   readonly maxPositionEmbeddings: number;
   readonly attentionBias: boolean;
   readonly queryKeyNorm: boolean;
+  /** What a file without `num_key_value_heads` means; undefined: as many as query heads. */
+  readonly keyValueHeadCount?: number;
+  /** What a file without `sliding_window` means, in a family whose files have no switch for it. */
+  readonly slidingWindow?: number;
 }
 
 // The defaults are those of the transformers library's classes.
 const FAMILIES: Readonly<Record<TransformerType, Family>> = {
   llama: { maxPositionEmbeddings: 2048, attentionBias: false, queryKeyNorm: false },
+  mistral: {
+    maxPositionEmbeddings: 131072,
+    attentionBias: false,
+    queryKeyNorm: false,
+    keyValueHeadCount: 8,
+    slidingWindow: 4096,
+  },
   qwen2: { maxPositionEmbeddings: 32768, attentionBias: true, queryKeyNorm: false },
   qwen3: { headDim: 128, maxPositionEmbeddings: 32768, attentionBias: false, queryKeyNorm: true },
 };
@@ -89,7 +100,7 @@ const configSchema = z.looseObject({
 type ConfigKeys = z.output<typeof configSchema>;
 
 /**
- * Reads a Hugging Face `config.json` of a Llama, Qwen2 or Qwen3, in the old spelling (`rope_theta`, `rope_scaling`) and
+ * Reads a Hugging Face `config.json` of a Llama, Mistral, Qwen2 or Qwen3, in the old spelling (`rope_theta`, `rope_scaling`) and
  * the new one (`rope_parameters`). Keys that are missing have the meaning that the transformers library gives them.
  * Dropout is ignored: nothing here drops out.
  *
@@ -113,7 +124,9 @@ function configOf(file: string, modelType: TransformerType, keys: ConfigKeys): T
   const problems = new Problems(file);
   const maxPositionEmbeddings = keys.max_position_embeddings ?? family.maxPositionEmbeddings;
   const headCount = keys.num_attention_heads;
-  const keyValueHeadCount = keys.num_key_value_heads ?? headCount;
+  // A null asks for as many as query heads in every family.
+  const keyValueHeadCount =
+    (keys.num_key_value_heads === undefined ? family.keyValueHeadCount : keys.num_key_value_heads) ?? headCount;
   const headDim = headDimOf(keys, family, problems);
   if (headCount % keyValueHeadCount !== 0) {
     problems.expected('num_key_value_heads', `a divisor of num_attention_heads (${headCount})`, keyValueHeadCount);
@@ -122,8 +135,12 @@ function configOf(file: string, modelType: TransformerType, keys: ConfigKeys): T
   if (headDim % 2 !== 0) problems.expected('head_dim', 'an even number, as rotary positions turn pairs', headDim);
   checkBiases(modelType, keys, problems);
   // Qwen files name a window that `use_sliding_window: false` (the default) switches off.
-  if (modelType === 'llama' && keys.sliding_window && keys.use_sliding_window !== false) {
-    problems.expected('sliding_window', 'null (sliding windows are not supported)', keys.sliding_window);
+  const isQwen = modelType === 'qwen2' || modelType === 'qwen3';
+  const window = keys.sliding_window === undefined ? family.slidingWindow : keys.sliding_window;
+  // One that no sequence leaves makes no difference.
+  if (window && !isQwen && keys.use_sliding_window !== false && window < maxPositionEmbeddings) {
+    const expected = `null, or at least max_position_embeddings (${maxPositionEmbeddings}): sliding windows are not supported`;
+    problems.expected('sliding_window', expected, keys.sliding_window);
   }
   if (keys.layer_types && keys.layer_types.length !== keys.num_hidden_layers) {
     problems.expected('layer_types', `${keys.num_hidden_layers} entries, one a layer`, keys.layer_types.length);
