@@ -1,46 +1,16 @@
 import { distill, distillLayers } from '@zebra/distill';
 import { preferenceAccuracy, scorePairs, tunePreferences } from '@zebra/dpo';
-import { type HostTensor, mamba2WeightsFromAttention, mlaWeightsFromAttention } from '@zebra/init';
-import { createHybridConfig, generate, type HybridLayerKind, HybridModel, modelSpec } from '@zebra/runtime';
+import { generate, type HybridLayerKind, type HybridModel } from '@zebra/runtime';
 import { placeLayers, sensitivityScores } from '@zebra/smart';
-import { keep, Random, type Tensor, tensor } from '@zebra/tensor';
 import { composeLayers } from '@zebra/tensor/nn';
 import { testDevice } from '@zebra/tensor/testing';
 import { packDocuments, type StepMetrics } from '@zebra/tensor/train';
 import { expect, it } from 'vitest';
+import { makeStudent } from '../src/qwen/students.js';
 import { int32, randomIds } from './support/rows.js';
 import { smallModel } from './support/small-model.js';
 
 const LAYERS = 3;
-
-/** A student whose layers are all of the given kinds, its mixers made from the teacher's attention, the rest copied. */
-async function studentOf(teacher: HybridModel, layers: readonly HybridLayerKind[]): Promise<HybridModel> {
-  const { device, spec } = teacher;
-  const { config } = spec;
-  const hybrid = createHybridConfig(config, { layers, kvLoraRank: 12, qLoraRank: 16 });
-  const weights = new Map<string, Tensor>();
-  const upload = (name: string, { shape, data }: HostTensor) =>
-    weights.set(name, keep(tensor(device, Float32Array.from(data), shape)));
-  const host = new Map<string, HostTensor>();
-  for (const [name, weight] of teacher.namedParameters())
-    host.set(name, { shape: weight.shape, data: (await weight.read()) as Float32Array });
-  for (const [name, weight] of host) if (!name.includes('self_attn')) upload(name, weight);
-  const random = new Random(7);
-  const { rope: _, ...sizes } = { ...config, ...hybrid.mla };
-  layers.forEach((kind, layer) => {
-    const prefix = `model.layers.${layer}.`;
-    const from = `${prefix}self_attn.`;
-    const attention = Object.fromEntries(
-      [...host].filter(([name]) => name.startsWith(from)).map(([name, weight]) => [name.slice(from.length), weight]),
-    );
-    const made =
-      kind === 'mla'
-        ? mlaWeightsFromAttention(attention, sizes)
-        : mamba2WeightsFromAttention(attention, { ...config, random: () => random.uniform() });
-    for (const [name, weight] of made.weights) upload(`${prefix}${kind === 'mla' ? 'mla' : 'mamba'}.${name}`, weight);
-  });
-  return new HybridModel(device, modelSpec(config, hybrid), weights);
-}
 
 /** First and last loss of a run. */
 async function ends(run: AsyncIterable<StepMetrics>): Promise<[first: number, last: number]> {
@@ -59,7 +29,10 @@ it('a Transformer becomes a hybrid: initialisation, ILD, SMART, distillation, DP
 
   const kinds = ['mamba2', 'mla'] as const;
   const [base, alternative] = (await Promise.all(
-    kinds.map((kind) => studentOf(teacher, new Array<HybridLayerKind>(LAYERS).fill(kind))),
+    kinds.map(async (kind) => {
+      const layers = new Array<HybridLayerKind>(LAYERS).fill(kind);
+      return (await makeStudent(teacher, { layers, qLoraRank: 16, kvLoraRank: 12 })).model;
+    }),
   )) as [HybridModel, HybridModel];
   for (const student of [base, alternative]) {
     const [first, last] = await ends(distillLayers({ ...run, student, data: pack() }));
