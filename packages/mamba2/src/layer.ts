@@ -61,9 +61,10 @@ export class Mamba2Layer implements Mixer {
    * Convolution and state start from zero wherever a token's segment differs from the one before it. Padding (−1)
    * touches neither, and its output is zero.
    *
-   * @param x [B, T, D], float32 or float16
+   * @param x [B, T, D]; the layer computes in its dtype: in float16 its activations are float16, its states and decays
+   *   float32 all the same, and float32 weights are rounded on the way into a product
    * @param state made by {@link newState} for B rows
-   * @returns [B, T, D], owned by the caller
+   * @returns [B, T, D], float32, owned by the caller
    * @throws ZebraError `shape`, `dtype` or `argument` that names the argument
    */
   forward(x: Tensor, context: Mamba2Context = {}, state?: MixerState): Tensor {
@@ -86,7 +87,8 @@ export class Mamba2Layer implements Mixer {
       const [mixed_BTI] = state
         ? statefulMixerOp.apply([...inputs, ...this.tensorsOf(x, state)], this.config)
         : mixerOp.apply(inputs, this.config);
-      return linear(mixed_BTI!, this.weight('out_proj.weight'));
+      // The result joins a float32 residual stream, whatever the layer computes in.
+      return linear(mixed_BTI!, this.weight('out_proj.weight'), undefined, { dtype: 'float32' });
     });
   }
 

@@ -76,6 +76,8 @@ export const mixerOp = defineOp<Mamba2Sizes>({
     const { weight, bias } = launchConvolutionGradient(device, convolution, dxbc, columns(row, at.convolved));
     return [row, weight, bias, gates.dtBias, gates.aLog, gates.skip, norm];
   },
+  // The result itself is not read again: y is.
+  saves: { outputs: [1] },
   reference: {
     forward: (inputs, sizes) => mixerReference(inputs, sizes),
     backward: (inputs, sizes, [g]) => mixerReferenceBackward(inputs, sizes, g!),
