@@ -36,7 +36,14 @@ export { concat } from './ops/concat/index.js';
 export { type CrossEntropyOptions, crossEntropy } from './ops/cross-entropy/index.js';
 export { checkTokenIds, embedding } from './ops/embedding/index.js';
 export { type KlDivergenceArguments, type KlDivergenceOptions, klDivergence } from './ops/kl-divergence/index.js';
-export { linear, type MatmulIntoOptions, type MatmulOptions, matmul, matmulInto } from './ops/matmul/index.js';
+export {
+  type LinearOptions,
+  linear,
+  type MatmulIntoOptions,
+  type MatmulOptions,
+  matmul,
+  matmulInto,
+} from './ops/matmul/index.js';
 export { permute } from './ops/permute/index.js';
 export {
   absolute,

@@ -1,6 +1,6 @@
 import type { DType } from '../core/dtype.js';
 import { defineKernel, linearMain } from '../device/kernel.js';
-import { elementsOfWord, HALVES } from '../ops/cast/cast.wgsl.js';
+import { conversions, elementsOfWord } from '../ops/cast/cast.wgsl.js';
 
 /** Element types that cross between files and the device. */
 export type FloatType = Extract<DType, 'float32' | 'float16' | 'bfloat16'>;
@@ -22,7 +22,7 @@ export const convertKernel = defineKernel({
         ? 'convert(i)'
         : // The word past an odd last element is zero.
           'convert(2u * i) | (select(0u, convert(min(2u * i + 1u, p.count - 1u)), 2u * i + 1u < p.count) << 16u)';
-    return `${HALVES}\n${load(from)}\n${convert(to)}\n${linearMain('p.words', `  y[i] = ${word};`)}`;
+    return `${conversions('u32')}\n${load(from)}\n${convert(to)}\n${linearMain('p.words', `  y[i] = ${word};`)}`;
   },
 });
 

@@ -39,7 +39,8 @@ describe.each(['native', 'hardware'] as const)('argmax (%s)', async (variant) =>
     ]) {
       const columns = shape[1]!;
       for (const at of [0, 1, columns - 1]) {
-        const row = (b: number) => (c: number) => (b === 1 && c === at ? bad : c === 3 + b ? 5 : c === 1 ? -Infinity : -1);
+        const row = (b: number) => (c: number) =>
+          b === 1 && c === at ? bad : c === 3 + b ? 5 : c === 1 ? -Infinity : -1;
         const rows = [0, 1, 2].flatMap((b) => Array.from({ length: columns }, (_, c) => row(b)(c)));
         const x = tensor(device, rows, shape);
         const y = argmax(x, { finite: true });

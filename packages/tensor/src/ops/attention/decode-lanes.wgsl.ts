@@ -19,8 +19,7 @@ export interface DecodeLanesConstants {
   readonly ahead: number;
 }
 
-const constantsOf = (variant: Pick<KernelVariant, 'constants'>) =>
-  variant.constants as unknown as DecodeLanesConstants;
+const constantsOf = (variant: Pick<KernelVariant, 'constants'>) => variant.constants as unknown as DecodeLanesConstants;
 const range = (n: number) => Array.from({ length: n }, (_, i) => i);
 
 /**
@@ -48,7 +47,8 @@ export const decodeLanes = defineKernel({
         ? `let ${name} = ${binding}[(${row}) * ${lanes}u + lane];`
         : `let ${name}_a = ${binding}[((${row}) * ${lanes}u + lane) * 2u]; let ${name}_b = ${binding}[((${row}) * ${lanes}u + lane) * 2u + 1u];`;
     const unpack = (binding: string, name: string, to: string) => {
-      const [low, high] = variant.dtype(binding) === 'uint32' ? [`low(${name})`, `high(${name})`] : [`${name}_a`, `${name}_b`];
+      const [low, high] =
+        variant.dtype(binding) === 'uint32' ? [`low(${name})`, `high(${name})`] : [`${name}_a`, `${name}_b`];
       return `let ${part(to)[0]} = ${low}; let ${part(to)[1]} = ${high};`;
     };
     return /* wgsl */ `${HEADER}${directMaskFunctions(variant)}

@@ -40,7 +40,13 @@ function planOf({ device: { info }, sizes, q, k, v }: Call): Plan {
 /** Whether the lanes of a subgroup hold a row: keys and values of one size, a power of two. */
 function fitsLanes({ keySize, valueSize, valueWidth }: Sizes, subgroupSize: number): boolean {
   const lanes = keySize / LANE_ELEMENTS;
-  return valueSize === keySize && valueWidth === keySize && lanes <= subgroupSize && Number.isInteger(Math.log2(lanes)) && lanes >= 1;
+  return (
+    valueSize === keySize &&
+    valueWidth === keySize &&
+    lanes <= subgroupSize &&
+    Number.isInteger(Math.log2(lanes)) &&
+    lanes >= 1
+  );
 }
 
 /** Few queries: splits the keys over workgroups (over invocations on a software adapter) and merges the parts. */
@@ -68,7 +74,10 @@ export function launchDecode(call: Call, y: Tensor, lse: Tensor): void {
       totals: totals.range(),
     },
     params: { ...params, count },
-    constants: kind === 'lanes' ? { size: keySize, tileHeads, ahead: AHEAD(device.info.subgroupSize) } : { ...constants, tileHeads },
+    constants:
+      kind === 'lanes'
+        ? { size: keySize, tileHeads, ahead: AHEAD(device.info.subgroupSize) }
+        : { ...constants, tileHeads },
     groups: kind === 'rows' ? Math.ceil(count / device.workgroupOf(kernel)) : count,
   });
   const wide = valueSize % 4 === 0 && valueWidth % 4 === 0 ? 4 : 1;

@@ -2,7 +2,7 @@ import { allocateTensor, defineOp } from '../../core/define-op.js';
 import { assertDType, type DType, isComputable, isFloat } from '../../core/dtype.js';
 import type { Tensor } from '../../core/tensor.js';
 import { blockGroups } from '../../device/kernel.js';
-import { castKernel, elementsOfWord, nativeCastKernel } from './cast.wgsl.js';
+import { CAST_LANES, CAST_QUADS, castKernel, elementsOfWord, nativeCastKernel } from './cast.wgsl.js';
 import { castReference } from './reference.js';
 
 /** Attributes of `cast`. */
@@ -36,12 +36,16 @@ function castInto(x: Tensor, y: Tensor): void {
     castNatively(x, y);
     return;
   }
+  const vector = y.size % CAST_LANES === 0;
   const words = Math.ceil(y.size / elementsOfWord(y.dtype));
+  const constants = { from: x.dtype, to: y.dtype, vector };
+  const items = vector ? y.size / CAST_LANES : words;
+  const ofGroup = y.device.workgroupOf(castKernel, { constants }) * (vector ? CAST_QUADS : 1);
   y.device.dispatch(castKernel, {
     bindings: { x: { ...x.range(), dtype: 'uint32' }, y: { ...y.range(), dtype: 'uint32' } },
-    params: { count: y.size, words },
-    constants: { from: x.dtype, to: y.dtype },
-    groups: Math.ceil(words / y.device.workgroupOf(castKernel)),
+    params: { count: vector ? items : y.size, words },
+    constants,
+    groups: Math.ceil(items / ofGroup),
   });
 }
 

@@ -1,4 +1,4 @@
-export { linear } from './linear.js';
+export { type LinearOptions, linear } from './linear.js';
 export {
   type MatmulIntoOptions,
   type MatmulOptions,

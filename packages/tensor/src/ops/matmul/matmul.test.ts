@@ -94,8 +94,8 @@ describe('matmul', async () => {
       const call = { device, inputs: [a, b], outputs: [g], gradients: [g], attributes };
       const first = matmulOp.backward!({ ...call, needs: [true, false] });
       const second = matmulOp.backward!({ ...call, needs: [false, true] });
-      expect(first.map((t) => t?.shape)).toEqual([[3, 4], undefined]);
-      expect(second.map((t) => t?.shape)).toEqual([undefined, [4, 5]]);
+      expect(first.map((t) => t?.shape)).toEqual([[3, 4], undefined, undefined, undefined]);
+      expect(second.map((t) => t?.shape)).toEqual([undefined, [4, 5], undefined, undefined]);
     });
   });
 

@@ -1,10 +1,12 @@
 import { allocateTensor, defineOp } from '../../core/define-op.js';
 import type { DType } from '../../core/dtype.js';
 import { scope } from '../../core/scope.js';
-import { dtypeError, sameShape, shapeError, type TensorSpec } from '../../core/shape.js';
+import { dtypeError, type Shape, sameShape, shapeError, showShape, type TensorSpec } from '../../core/shape.js';
 import type { Tensor } from '../../core/tensor.js';
 import { ZebraError } from '../../errors.js';
 import { cast } from '../cast/index.js';
+import { reduceInto } from '../reduce/reduce-kernel.js';
+import { sumToReference } from '../reduce/sum-to.js';
 import { matmulGeometry } from './geometry.js';
 import { matmulGradientReference, matmulReference } from './reference.js';
 import { runMatmul } from './run.js';
@@ -46,27 +48,31 @@ export interface MatmulAttributes {
   readonly halves?: boolean;
 }
 
-/** The (batched) matrix product as an operation. */
+/** The (batched) matrix product a · b, with optional third and fourth inputs: + bias [N] + residual [..., M, N]. */
 export const matmulOp = defineOp<MatmulAttributes>({
   name: 'matmul',
-  shape([a, b], { transposeA, transposeB, dtype, halves }) {
+  shape([a, b, bias, residual], { transposeA, transposeB, dtype, halves }) {
     assertComputable('matmul', 'a', a!.dtype);
     assertComputable('matmul', 'b', b!.dtype);
+    const { n, shape } = matmulGeometry('matmul', a!.shape, b!.shape, transposeA, transposeB);
+    if (bias) assertAdded('bias', bias, [n]);
+    if (residual) assertAdded('residual', residual, shape);
     const made = dtype ?? (halves || (a!.dtype === 'float16' && b!.dtype === 'float16') ? 'float16' : 'float32');
     assertComputable('matmul', 'dtype', made);
-    return [{ shape: matmulGeometry('matmul', a!.shape, b!.shape, transposeA, transposeB).shape, dtype: made }];
+    return [{ shape, dtype: made }];
   },
-  forward({ inputs: [a, b], outputs: [c], attributes }) {
+  forward({ inputs: [a, b, bias, residual], outputs: [c], attributes }) {
     const rounded = (operand: Tensor) => (attributes.halves ? halvesOf(operand) : operand);
-    runMatmul('matmul', c!, rounded(a!), rounded(b!), attributes);
+    runMatmul('matmul', c!, rounded(a!), rounded(b!), { ...attributes, bias, residual });
   },
   // The gradient of an operand is made from the other one.
   saves: ({ needs }) => ({ inputs: [...(needs[1] ? [0] : []), ...(needs[0] ? [1] : [])], outputs: [] }),
-  backward({ device, inputs: [a, b], gradients: [g], attributes: { transposeA, transposeB, halves }, needs }) {
+  backward({ device, inputs: [a, b, bias, residual], gradients: [g], attributes, needs }) {
+    const { transposeA, transposeB, halves } = attributes;
     // Products of halves stay products of halves: on matrix units they are an order of magnitude faster.
     const inHalves = halves || (a!.dtype === 'float16' && b!.dtype === 'float16');
     const rounded = (operand: Tensor) => (inHalves ? halvesOf(operand) : operand);
-    const upstream = rounded(g!);
+    const upstream = needs[0] || needs[1] ? rounded(g!) : g!;
     const gradientOf = (operand: Tensor, left: Tensor, right: Tensor, options: MatmulIntoOptions): Tensor => {
       const gradient = allocateTensor(device, operand);
       scope(() => runMatmul('matmul', gradient, rounded(left), rounded(right), options));
@@ -81,17 +87,38 @@ export const matmulOp = defineOp<MatmulAttributes>({
       transposeB
         ? gradientOf(b!, upstream, a!, { transposeA: true, transposeB: transposeA })
         : gradientOf(b!, a!, upstream, { transposeA: !transposeA });
-    return [needs[0] ? a_() : undefined, needs[1] ? b_() : undefined];
+    return [
+      needs[0] ? a_() : undefined,
+      needs[1] ? b_() : undefined,
+      needs[2] ? biasGradient(g!, bias!) : undefined,
+      needs[3] ? cast(g!, residual!.dtype) : undefined,
+    ];
   },
   reference: {
-    forward: ([a, b], attributes) => [matmulReference(a!, b!, attributes)],
-    backward: ([a, b], attributes, [g]) => matmulGradientReference(a!, b!, attributes, g!),
+    forward: ([a, b, bias, residual], attributes) => [matmulReference(a!, b!, attributes, bias, residual)],
+    backward: ([a, b, bias, residual], attributes, [g]) => [
+      ...matmulGradientReference(a!, b!, attributes, g!),
+      bias && sumToReference(g!, bias.shape),
+      residual && g!,
+    ],
   },
 });
 
 /** The operand itself, or a copy of it in float16 that belongs to the open scope. */
 function halvesOf(operand: Tensor): Tensor {
   return operand.dtype === 'float16' ? operand : cast(operand, 'float16');
+}
+
+/** The sum of the upstream gradient's rows, in float32 until it is rounded to the bias's dtype. */
+function biasGradient(g: Tensor, bias: Tensor): Tensor {
+  const gradient = allocateTensor(g.device, bias);
+  reduceInto(g, gradient, 1, g.size / bias.size, bias.size, 'sum');
+  return gradient;
+}
+
+function assertAdded(argument: string, { shape, dtype }: TensorSpec, expected: Shape): void {
+  assertComputable('matmul', argument, dtype);
+  if (!sameShape(shape, expected)) shapeError('matmul', argument, showShape(expected), shape);
 }
 
 function assertComputable(operation: string, argument: string, dtype: DType): void {

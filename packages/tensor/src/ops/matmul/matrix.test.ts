@@ -60,11 +60,13 @@ function choices(subgroupSize = 32): KernelChoice[] {
   );
 }
 
-function sourceOf(choice: KernelChoice, output: DType, accumulate: boolean): string {
-  const names = ['a', 'b', 'c'] as const;
+type Added = readonly ('bias' | 'residual')[];
+
+function sourceOf(choice: KernelChoice, output: DType, accumulate: boolean, added: Added = []): string {
+  const names = ['a', 'b', 'c', ...added];
   const variant: Omit<KernelVariant, 'workgroup'> = {
     dtype: (name) => choice.bound?.[name as 'a']?.dtype ?? (name === 'c' ? output : 'float16'),
-    has: () => true,
+    has: (name) => names.includes(name),
     constants: { ...choice.constants, accumulate },
     software: false,
     subgroups: true,
@@ -177,11 +179,12 @@ describe('the WGSL for matrix units', async () => {
     const seen = new Set<string>();
     device.pushErrorScope('validation');
     for (const choice of all) {
-      for (const [output, accumulate] of [
-        ['float32', false],
-        ['float16', true],
+      for (const [output, accumulate, added] of [
+        ['float32', false, []],
+        ['float16', true, []],
+        ['float32', false, ['bias', 'residual']],
       ] as const) {
-        const code = sourceOf(choice, output, accumulate);
+        const code = sourceOf(choice, output, accumulate, added);
         if (seen.has(code)) continue;
         seen.add(code);
         const { messages } = await device.createShaderModule({ code }).getCompilationInfo();

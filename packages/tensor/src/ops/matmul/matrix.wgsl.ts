@@ -5,7 +5,7 @@ import {
   MatrixUnits,
   matrixDirectives,
 } from '../../device/matrix-units.wgsl.js';
-import { eachCell, MATMUL_PARAMS, range } from './common.wgsl.js';
+import { type Epilogue, eachCell, epilogueOf, finished, MATMUL_BINDINGS, MATMUL_PARAMS, range } from './common.wgsl.js';
 
 /** Halves in a vector of 16 bytes, the unit in which tiles are fetched, kept and loaded as matrices. */
 export const HALVES = 8;
@@ -83,13 +83,13 @@ const GROUP = 16;
  */
 export const matrixMatmul = defineKernel({
   name: 'matmul_matrix',
-  bindings: { a: 'read', b: 'read', c: 'write' },
+  bindings: MATMUL_BINDINGS,
   params: MATMUL_PARAMS,
   directives: matrixDirectives,
   vectors: ({ constants }) => ({
     ...(constants['aVectors'] === true && { a: 4 as const }),
     ...(constants['bVectors'] === true && { b: 4 as const }),
-    ...(constants['cVectors'] === true && { c: 4 as const }),
+    ...(constants['cVectors'] === true && { c: 4 as const, bias: 4 as const, residual: 4 as const }),
   }),
   workgroup: ({ constants }) => {
     const c = constants as unknown as MatrixConstants;
@@ -97,14 +97,14 @@ export const matrixMatmul = defineKernel({
   },
   source: (variant) => {
     const c = variant.constants as unknown as MatrixConstants;
-    return source(c, new MatrixUnits(c, variant), variant.constants['accumulate'] === true);
+    return source(c, new MatrixUnits(c, variant), epilogueOf(variant));
   },
 });
 
 /** Where tiles and results lie. */
 const MEMORY: MatrixArray = { name: 'memory', type: 'vec4<u32>' };
 
-function source(c: MatrixConstants, units: MatrixUnits, accumulate: boolean): string {
+function source(c: MatrixConstants, units: MatrixUnits, epilogue: Epilogue): string {
   const subgroups = matrixSubgroups(c);
   const threads = c.lanes * subgroups;
   const [a, b] = [staged(c.aAlongK, c.rows, c.step), staged(c.bAlongK, c.columns, c.step)];
@@ -142,7 +142,7 @@ ${[operandA, operandB]
   .filter(({ vectors }) => !vectors)
   .map(({ name }) => gatherFunction(name))
   .join('')}
-${c.cVectors ? storeVector(accumulate) : storeElements(accumulate)}
+${c.cVectors ? storeVector(epilogue) : storeElements(epilogue)}
 
 @compute @workgroup_size(${c.lanes}, ${subgroups})
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
@@ -356,24 +356,24 @@ fn gather_${name}(at: u32, count: u32) -> vec4<u32> {
 }
 
 /** WGSL function that writes four neighbours of a row; the columns are a multiple of four. */
-function storeVector(accumulate: boolean): string {
+function storeVector(epilogue: Epilogue): string {
   return /* wgsl */ `
 fn store(m: u32, n: u32, c_at: u32, value: vec4<f32>) {
   if (m >= p.m || n >= p.n) { return; }
   let i = c_at + m * p.c_m + n / ${FLOATS}u;
-  c[i] = c_t(p.alpha * value${accumulate ? ' + vec4<f32>(c[i])' : ''});
+  c[i] = ${finished('value', `p.bias_start + n / ${FLOATS}u`, epilogue, 'vec4<f32>')};
 }`;
 }
 
 /** WGSL function that writes four neighbours of a row, as far as they are inside of the output. */
-function storeElements(accumulate: boolean): string {
+function storeElements(epilogue: Epilogue): string {
   return /* wgsl */ `
 fn store(m: u32, n: u32, c_at: u32, value: vec4<f32>) {
   if (m >= p.m) { return; }
   for (var e = 0u; e < ${FLOATS}u; e++) {
     if (n + e >= p.n) { return; }
     let i = c_at + m * p.c_m + n + e;
-    c[i] = c_t(p.alpha * value[e]${accumulate ? ' + f32(c[i])' : ''});
+    c[i] = ${finished('value[e]', 'p.bias_start + n + e', epilogue)};
   }
 }`;
 }

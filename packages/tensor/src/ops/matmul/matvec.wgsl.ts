@@ -1,5 +1,5 @@
 import { defineKernel } from '../../device/kernel.js';
-import { MATMUL_PARAMS, range, storeFunction, tileOrigin } from './common.wgsl.js';
+import { epilogueOf, MATMUL_BINDINGS, MATMUL_PARAMS, range, storeFunction, tileOrigin } from './common.wgsl.js';
 
 const THREADS = 128;
 const FAST = 32;
@@ -18,11 +18,12 @@ export function matvecTile(rows: number, alongK: boolean): readonly [number, num
  */
 export const matvecMatmul = defineKernel({
   name: 'matmul_matvec',
-  bindings: { a: 'read', b: 'read', c: 'write' },
+  bindings: MATMUL_BINDINGS,
   params: MATMUL_PARAMS,
   vectors: ({ constants }) => (constants['vector'] === true ? { a: 4, b: 4 } : ({} as Record<string, never>)),
   workgroup: THREADS,
-  source: ({ constants }) => {
+  source: (variant) => {
+    const { constants } = variant;
     const rows = constants['rows'] as number;
     const alongK = constants['alongK'] === true;
     const vector = constants['vector'] === true;
@@ -30,7 +31,7 @@ export const matvecMatmul = defineKernel({
     const load = (name: string, at: string) => (vector ? `vec4<f32>(${name}[${at}])` : `f32(${name}[${at}])`);
     return /* wgsl */ `
 var<workgroup> partial: array<f32, ${THREADS * rows}>;
-${storeFunction(constants['accumulate'] === true)}
+${storeFunction(epilogueOf(variant))}
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_index) lid: u32) {

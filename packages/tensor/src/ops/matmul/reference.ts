@@ -27,13 +27,22 @@ function eachProduct(
   }
 }
 
-/** Batched matrix product in float64. */
-export function matmulReference(a: HostTensor, b: HostTensor, attributes: MatmulAttributes): HostTensor {
+/** Batched matrix product in float64, plus a bias a column and a residual an element. */
+export function matmulReference(
+  a: HostTensor,
+  b: HostTensor,
+  attributes: MatmulAttributes,
+  bias?: HostTensor,
+  residual?: HostTensor,
+): HostTensor {
   const out = hostTensor(
     matmulGeometry('matmul', a.shape, b.shape, attributes.transposeA, attributes.transposeB).shape,
   );
   eachProduct(a, b, attributes, (ia, ib, ic) => {
     out.data[ic]! += a.data[ia]! * b.data[ib]!;
+  });
+  out.data.forEach((_, i) => {
+    out.data[i]! += (bias?.data[i % bias.data.length] ?? 0) + (residual?.data[i] ?? 0);
   });
   return out;
 }

@@ -1,5 +1,13 @@
 import { defineKernel, linearMain } from '../../device/kernel.js';
-import { eachCell, MATMUL_PARAMS, range, storeFunction, tileOrigin } from './common.wgsl.js';
+import {
+  eachCell,
+  epilogueOf,
+  MATMUL_BINDINGS,
+  MATMUL_PARAMS,
+  range,
+  storeFunction,
+  tileOrigin,
+} from './common.wgsl.js';
 
 const ROWS = 4;
 const COLUMNS = 4;
@@ -10,11 +18,11 @@ export const REGISTER_TILE = [ROWS, COLUMNS] as const;
 /** The plain kernel for software adapters without subgroups of a known size: a register tile an invocation, no barriers. */
 export const registerMatmul = defineKernel({
   name: 'matmul_register',
-  bindings: { a: 'read', b: 'read', c: 'write' },
+  bindings: MATMUL_BINDINGS,
   params: MATMUL_PARAMS,
   workgroup: 64,
-  source: ({ constants }) => `
-${storeFunction(constants['accumulate'] === true)}
+  source: (variant) => `
+${storeFunction(epilogueOf(variant))}
 ${linearMain(
   'p.tiles',
   /* wgsl */ `  let tile = i;

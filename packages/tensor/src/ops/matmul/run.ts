@@ -2,9 +2,9 @@ import { allocateTensor } from '../../core/define-op.js';
 import { BYTES, type DType } from '../../core/dtype.js';
 import type { Tensor } from '../../core/tensor.js';
 import type { BoundRange } from '../../device/device.js';
+import { launchProject, type ProjectCall, projects } from '../project/launch.js';
 import { chooseChunk, chooseKernel, FEW_ROWS, type VectorBinding } from './choose.js';
 import { matmulGeometry } from './geometry.js';
-import { launchProject, type ProjectCall, projects } from '../project/launch.js';
 import { splitSum } from './split-sum.wgsl.js';
 
 /** How a product is written to its output. */
@@ -15,6 +15,10 @@ export interface RunOptions {
   readonly accumulate?: boolean;
   /** Factor of the product. */
   readonly alpha?: number;
+  /** Added to every row of the output: as long as it. */
+  readonly bias?: Tensor | undefined;
+  /** Added to the output, of its shape. */
+  readonly residual?: Tensor | undefined;
 }
 
 /** Matrices inside a tensor: strides, in elements, from one to the next, and along the three letters of the product. */
@@ -27,7 +31,7 @@ interface Matrices {
   readonly columns: number;
 }
 
-type WriteOptions = Pick<RunOptions, 'accumulate' | 'alpha'>;
+type WriteOptions = Omit<RunOptions, 'transposeA' | 'transposeB'>;
 
 interface Product {
   readonly m: number;
@@ -40,11 +44,13 @@ interface Product {
   readonly b: Matrices;
   /** [m, n] */
   readonly c: Matrices;
+  /** The product is the transposed one of what was asked for: what is the output's row is a column here. */
+  readonly turned?: boolean;
 }
 
 /**
  * Writes a · b, or adds it, into `out`, whose matrices are as many as the operands' batch, or one: that then receives
- * the sum over the batch. Allocates in the open scope.
+ * the sum over the batch (and neither bias nor residual). Allocates in the open scope.
  */
 export function runMatmul(operation: string, out: Tensor, a: Tensor, b: Tensor, options: RunOptions): void {
   const { transposeA = false, transposeB = false } = options;
@@ -103,7 +109,7 @@ function launch(product: Product, options: WriteOptions): void {
   // Few columns and many rows: the transposed product is the same with few rows.
   const { m, n, a, b, c } = product;
   const turned = n <= FEW_ROWS && m > n;
-  launchRows(turned ? { ...product, m: n, n: m, a: turn(b), b: turn(a), c: turn(c) } : product, options);
+  launchRows(turned ? { ...product, m: n, n: m, a: turn(b), b: turn(a), c: turn(c), turned } : product, options);
 }
 
 const turn = (matrices: Matrices): Matrices => ({ ...matrices, rows: matrices.columns, columns: matrices.rows });
@@ -118,15 +124,18 @@ function projectionOf({ m, n, k, batch, a, b, c }: Product): ProjectCall | undef
   return { x, weights, counts: [n], y, rows: m, width: k, start: 0, size: k, eps: 0, gated: false };
 }
 
-function launchRows(product: Product, { accumulate = false, alpha = 1 }: WriteOptions): void {
-  const { m, n, k, batch, a, b, c } = product;
+function launchRows(product: Product, options: WriteOptions): void {
+  const { accumulate = false, alpha = 1 } = options;
+  const { m, n, k, batch, a, b, c, turned = false } = product;
   const { device } = c.tensor;
-  const projection = !accumulate && alpha === 1 ? projectionOf(product) : undefined;
+  const plain = !accumulate && alpha === 1 && !options.bias && !options.residual;
+  const projection = plain ? projectionOf(product) : undefined;
   if (projection && projects(projection)) {
     launchProject(projection);
     return;
   }
   const [boundA, boundB, boundC] = [bind(a), bind(b), bind(c)];
+  const added = addends(options);
   const choice = chooseKernel(device.info, {
     m,
     n,
@@ -134,18 +143,20 @@ function launchRows(product: Product, { accumulate = false, alpha = 1 }: WriteOp
     batch,
     a: { ...situate(a, boundA, [m, k]), alongK: a.columns === 1 },
     b: { ...situate(b, boundB, [k, n]), alongK: b.rows === 1 },
-    c: { ...situate(c, boundC, [m, n]), alongN: c.columns === 1 },
+    c: { ...situate(c, boundC, [m, n], added), alongN: c.columns === 1 },
   });
   const { kernel, constants, tile, tilesOfGroup, bound = {}, kUnit = 1 } = choice;
   const tiles = batch * Math.ceil(m / tile[0]) * Math.ceil(n / tile[1]);
   const chunk = chooseChunk(k, Math.ceil(tiles / tilesOfGroup), choice);
   const splits = Math.ceil(k / chunk);
-  const partial = splits > 1 ? allocateTensor(device, { shape: [batch, splits, m, n], dtype: 'float32' }) : undefined;
+  const finishes = splits === 1 && Object.keys(added).every((name) => name in kernel.bindings);
+  const partial = finishes ? undefined : allocateTensor(device, { shape: [batch, splits, m, n], dtype: 'float32' });
   device.dispatch(kernel, {
     bindings: {
       a: seenAs(boundA.range, bound.a),
       b: seenAs(boundB.range, bound.b),
       c: seenAs(partial ? partial.range() : boundC.range, bound.c),
+      ...(finishes && ranges(added)),
     },
     params: {
       m,
@@ -157,12 +168,15 @@ function launchRows(product: Product, { accumulate = false, alpha = 1 }: WriteOp
       ...strides('a', ['m', 'k'], a, boundA.start, bound.a),
       ...strides('b', ['k', 'n'], b, boundB.start, bound.b),
       ...strides('c', ['m', 'n'], { ...c, batch: m * n }, partial ? 0 : boundC.start, bound.c),
+      ...starts(added, bound.c?.elements),
+      bias_m: turned ? 1 : 0,
+      bias_n: turned ? 0 : 1,
       alpha: partial ? 1 : alpha,
     },
     constants: { ...constants, accumulate: accumulate && !partial },
     groups: Math.ceil((tiles * splits) / tilesOfGroup),
   });
-  if (partial) addPieces(partial, boundC, { count: batch * m * n, splits, matrix: m * n, alpha, accumulate });
+  if (partial) addPieces(partial, boundC, { ...options, count: batch * m * n, splits, matrix: m * n });
 }
 
 interface Pieces extends WriteOptions {
@@ -171,14 +185,45 @@ interface Pieces extends WriteOptions {
   readonly matrix: number;
 }
 
-function addPieces(partial: Tensor, c: Bound, { accumulate = false, alpha = 1, count, splits, matrix }: Pieces): void {
+function addPieces(partial: Tensor, c: Bound, pieces: Pieces): void {
+  const { accumulate = false, alpha = 1, count, splits, matrix } = pieces;
+  const added = addends(pieces);
+  const columns = pieces.bias?.size ?? matrix;
+  const lengths = [matrix, columns, c.start, ...Object.values(added).map(({ start }) => start)];
+  const elements = lengths.every((length) => length % 4 === 0) ? 4 : 1;
   partial.device.dispatch(splitSum, {
-    bindings: { partial: partial.range(), c: c.range },
-    params: { count, splits, matrix, c_start: c.start, alpha },
-    constants: { accumulate },
-    groups: Math.ceil(count / partial.device.workgroupOf(splitSum)),
+    bindings: { partial: partial.range(), c: c.range, ...ranges(added) },
+    params: {
+      count: count / elements,
+      splits,
+      matrix: matrix / elements,
+      columns: columns / elements,
+      c_start: c.start / elements,
+      ...starts(added, elements),
+      alpha,
+    },
+    constants: { accumulate, vector: elements === 4 },
+    groups: Math.ceil(count / elements / partial.device.workgroupOf(splitSum)),
   });
 }
+
+/** What is added to a product, where there is any. */
+type Addends = Partial<Record<'bias' | 'residual', Bound>>;
+
+function addends({ bias, residual }: WriteOptions): Addends {
+  return {
+    ...(bias && { bias: bind({ tensor: bias, skip: 0 }) }),
+    ...(residual && { residual: bind({ tensor: residual, skip: 0 }) }),
+  };
+}
+
+const ranges = (added: Addends): Record<string, BoundRange> =>
+  Object.fromEntries(Object.entries(added).map(([name, { range }]) => [name, range]));
+
+const starts = ({ bias, residual }: Addends, elements = 1): Record<'bias_start' | 'residual_start', number> => ({
+  bias_start: (bias?.start ?? 0) / elements,
+  residual_start: (residual?.start ?? 0) / elements,
+});
 
 /** Offsets of bindings must be multiples of this in WebGPU: the kernel skips the elements in between. */
 const ALIGNMENT = 256;
@@ -189,20 +234,22 @@ interface Bound {
   readonly start: number;
 }
 
-function bind({ tensor, skip }: Matrices): Bound {
+function bind({ tensor, skip }: Pick<Matrices, 'tensor' | 'skip'>): Bound {
   const whole = tensor.range();
   const before = whole.offset % ALIGNMENT;
   const range = { ...whole, offset: whole.offset - before, size: whole.size + before };
   return { range: { ...range, size: Math.ceil(range.size / 4) * 4 }, start: before / BYTES[tensor.dtype] + skip };
 }
 
-/** dtype of matrices, and the longest vector that fits their lines, their strides and their start. */
+/** dtype of matrices, and the longest vector that fits their lines, their strides, their start and what is added. */
 function situate(
   { tensor, batch, rows, columns }: Matrices,
   { start }: Bound,
   [down, across]: readonly [number, number],
+  added: Addends = {},
 ): { readonly dtype: DType; readonly aligned: number } {
-  const lengths = [columns === 1 ? across : down, columns === 1 ? rows : columns, batch, start];
+  const others = Object.values(added).map((other) => other.start);
+  const lengths = [columns === 1 ? across : down, columns === 1 ? rows : columns, batch, start, ...others];
   const aligned = [8, 4, 2].find((count) => lengths.every((length) => length % count === 0)) ?? 1;
   return { dtype: tensor.dtype, aligned };
 }

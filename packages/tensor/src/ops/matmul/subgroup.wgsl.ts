@@ -1,5 +1,13 @@
 import { defineKernel } from '../../device/kernel.js';
-import { eachCell, MATMUL_PARAMS, range, tileOrigin } from './common.wgsl.js';
+import {
+  eachCell,
+  epilogueOf,
+  MATMUL_BINDINGS,
+  MATMUL_PARAMS,
+  range,
+  tileOrigin,
+  writeFunction,
+} from './common.wgsl.js';
 
 /** Output columns of each invocation. */
 const COLUMNS = 4;
@@ -19,10 +27,11 @@ export function subgroupTile(rows: number, lanes: number): readonly [number, num
  */
 export const subgroupMatmul = defineKernel({
   name: 'matmul_subgroup',
-  bindings: { a: 'read', b: 'read', c: 'write' },
+  bindings: MATMUL_BINDINGS,
   params: MATMUL_PARAMS,
   workgroup: ({ constants }) => constants['lanes'] as number,
-  source: ({ constants }) => {
+  source: (variant) => {
+    const { constants } = variant;
     const lanes = constants['lanes'] as number;
     const rows = constants['rows'] as number;
     const step = Math.max(constants['step'] as number, lanes / rows);
@@ -31,7 +40,7 @@ export const subgroupMatmul = defineKernel({
     const loads = range(rows / rowsOfLoad);
     const inBounds = (k: number | string) => (step > 1 ? `min(k + ${k}, k_end - 1u)` : `(k + ${k})`);
     return /* wgsl */ `
-fn store(i: u32, value: f32) { c[i] = c_t(p.alpha * value${constants['accumulate'] === true ? ' + f32(c[i])' : ''}); }
+${writeFunction(epilogueOf(variant))}
 
 @compute @workgroup_size(WORKGROUP) @diagnostic(off, subgroup_uniformity)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
@@ -71,7 +80,9 @@ ${range(COLUMNS)
   .join('\n')}
 ${range(rows)
   .map((i) => {
-    const cells = range(COLUMNS).map((j) => `if (in${j}) { store(row + ic${j}, c${i}_${j}); }`);
+    const cells = range(COLUMNS).map(
+      (j) => `if (in${j}) { write(row + ic${j}, m0 + ${i}u, n + ${j * lanes}u, c${i}_${j}); }`,
+    );
     return `  if (m0 + ${i}u < p.m) { let row = (m0 + ${i}u) * p.c_m; ${cells.join(' ')} }`;
   })
   .join('\n')}

@@ -1,5 +1,13 @@
 import { defineKernel } from '../../device/kernel.js';
-import { eachCell, MATMUL_PARAMS, range, storeFunction, tileOrigin } from './common.wgsl.js';
+import {
+  eachCell,
+  epilogueOf,
+  MATMUL_BINDINGS,
+  MATMUL_PARAMS,
+  range,
+  storeFunction,
+  tileOrigin,
+} from './common.wgsl.js';
 
 /** Invocations of a workgroup: 16 × 16, each with a square of the tile. */
 const THREADS = 256;
@@ -12,10 +20,11 @@ const SIDE = 16;
  */
 export const tiledMatmul = defineKernel({
   name: 'matmul_tiled',
-  bindings: { a: 'read', b: 'read', c: 'write' },
+  bindings: MATMUL_BINDINGS,
   params: MATMUL_PARAMS,
   workgroup: THREADS,
-  source: ({ constants }) => {
+  source: (variant) => {
+    const { constants } = variant;
     const tile = constants['tile'] as number;
     // The tiles of A and B, with their padding, must fit 16 KiB together.
     const depth = tile === 128 ? 8 : 16;
@@ -39,7 +48,7 @@ export const tiledMatmul = defineKernel({
     return /* wgsl */ `
 var<workgroup> tile_a: array<vec4<f32>, ${row * depth}>;
 var<workgroup> tile_b: array<vec4<f32>, ${row * depth}>;
-${storeFunction(constants['accumulate'] === true)}
+${storeFunction(epilogueOf(variant))}
 ${fetchFunction('a', 'm')}
 ${fetchFunction('b', 'n')}
 

@@ -66,7 +66,14 @@ export const projectOp = defineOp<ProjectAttributes>({
 function outputOf(inputs: readonly (TensorSpec | undefined)[], attributes: ProjectAttributes): TensorSpec {
   const [x, w0, w1, w2, norm, residual] = inputs;
   const { start, gated, dtype } = attributes;
-  for (const [name, input] of Object.entries({ x, 'weights[0]': w0, 'weights[1]': w1, 'weights[2]': w2, norm, residual }))
+  for (const [name, input] of Object.entries({
+    x,
+    'weights[0]': w0,
+    'weights[1]': w1,
+    'weights[2]': w2,
+    norm,
+    residual,
+  }))
     if (input) assertComputable('project', name, input);
   if (dtype !== 'float32' && dtype !== 'float16') dtypeError('project', 'dtype', 'float32 or float16', dtype);
   const size = w0!.shape[1] ?? 0;

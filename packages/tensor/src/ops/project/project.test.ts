@@ -87,7 +87,9 @@ describe('project', () => {
   it('is one dispatch where the kernel serves', async () => {
     const device: Device = await testDevice('hardware');
     const [x, w] = [tensor(device, new Float32Array(64), [1, 64]), tensor(device, new Float32Array(640), [10, 64])];
-    const program = device.capture(() => project(x, [w, w, w], { norm: { weight: x.view({ shape: [64], dtype: 'float32' }), eps: 1e-5 } }));
+    const program = device.capture(() =>
+      project(x, [w, w, w], { norm: { weight: x.view({ shape: [64], dtype: 'float32' }), eps: 1e-5 } }),
+    );
     // Poisoning the output is the other one.
     expect(program.statistics.dispatches).toBe(2);
     for (const item of [program.result, program, x, w]) item.dispose();

@@ -69,7 +69,10 @@ export const projectKernel = defineKernel({
     const sums = range(gated ? 2 : 1).flatMap((set) => range(rows * columns).map((i) => sumName(set, i)));
     const first = `min(n, p.n - ${columns}u)`;
     const branch = (name: string, row: string) =>
-      walk(variant, range(columns).map((r) => ({ weight: name, row: `${row} + ${r}u`, set: 0, column: r })));
+      walk(
+        variant,
+        range(columns).map((r) => ({ weight: name, row: `${row} + ${r}u`, set: 0, column: r })),
+      );
     const loops = gated
       ? walk(
           variant,

@@ -47,7 +47,8 @@ export function ropeIntoCache(args: RopeIntoCacheArguments): Tensor {
   }
   if (positions) {
     assertInt32(name, 'positions', positions);
-    if (!sameShape(positions.shape, [batch, tokens])) shapeError(name, 'positions', `[${batch}, ${tokens}]`, positions.shape);
+    if (!sameShape(positions.shape, [batch, tokens]))
+      shapeError(name, 'positions', `[${batch}, ${tokens}]`, positions.shape);
   }
   assertInt32(name, 'length', length);
   if (length.size !== 1) shapeError(name, 'length', '[1]', length.shape);
@@ -59,19 +60,19 @@ export function ropeIntoCache(args: RopeIntoCacheArguments): Tensor {
   const pairs = size / 2 / width;
   const count = batch * tokens * (heads + 2 * keyHeads) * pairs;
   rows.device.dispatch(ropeCacheKernel, {
-      bindings: {
-        rows: rows.range(),
-        cos_table: cos.range(),
-        sin_table: sin.range(),
-        positions: positions?.range(),
-        length: length.range(),
-        q: q.range(),
-        keys: keys.range(),
-        values: values.range(),
-      },
-      params: { count, heads, key_heads: keyHeads, tokens, capacity, pairs, table_rows: cos.shape[0]! },
-      constants: { width },
-      groups: Math.ceil(count / rows.device.workgroupOf(ropeCacheKernel)),
+    bindings: {
+      rows: rows.range(),
+      cos_table: cos.range(),
+      sin_table: sin.range(),
+      positions: positions?.range(),
+      length: length.range(),
+      q: q.range(),
+      keys: keys.range(),
+      values: values.range(),
+    },
+    params: { count, heads, key_heads: keyHeads, tokens, capacity, pairs, table_rows: cos.shape[0]! },
+    constants: { width },
+    groups: Math.ceil(count / rows.device.workgroupOf(ropeCacheKernel)),
   });
   return q;
 }

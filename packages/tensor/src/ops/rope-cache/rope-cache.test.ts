@@ -61,7 +61,8 @@ describe('ropeIntoCache', async () => {
       });
       // Two products and a sum in float32; in float16 inputs and results are rounded.
       const limit = dtype === 'float32' ? 3e-7 : 1e-3;
-      for (const [i, want] of expected.entries()) expect(relativeError(await got[i]!.read(), want.data)).toBeLessThan(limit);
+      for (const [i, want] of expected.entries())
+        expect(relativeError(await got[i]!.read(), want.data)).toBeLessThan(limit);
       for (const item of got) item.dispose();
       expect(device.statistics().liveBuffers).toBe(live);
     }
