@@ -53,8 +53,8 @@ export class DecoderLayer {
       linear(normed_BTD, this.weight('mlp.up_proj.weight')),
     );
     // float32: the sums of a residual stream pass what float16 holds in some models.
-    const mlp_BTD = linear(gated_BTF, this.weight('mlp.down_proj.weight'), undefined, { dtype: 'float32' });
-    return { output: add(middle_BTD, mlp_BTD), mixerOutput };
+    const residual = { residual: middle_BTD, dtype: 'float32' } as const;
+    return { output: linear(gated_BTF, this.weight('mlp.down_proj.weight'), undefined, residual), mixerOutput };
   }
 
   /** The same for one token a row, in few dispatches: see `Mixer.step`. */
