@@ -18,7 +18,7 @@ export function isExclusive(tensor: Tensor): boolean {
  */
 export function accumulate(sum: Tensor, gradient: Tensor): Tensor {
   const inPlace = [sum, gradient].find((one) => isExclusive(one) && one.dtype === sum.dtype);
-  const total = inPlace ?? keep(allocateTensor(sum.device, sum));
+  const total = inPlace ?? keep(sum.device.naming('accumulate', () => allocateTensor(sum.device, sum)));
   const vector = takesVectors(sum.size);
   const count = vector ? sum.size / LANES : sum.size;
   sum.device.dispatch(accumulateKernel, {

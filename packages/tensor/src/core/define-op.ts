@@ -29,6 +29,11 @@ export interface BackwardCall<A> {
   readonly attributes: A;
   /** Whether each input wants a gradient. */
   readonly needs: readonly boolean[];
+  /**
+   * What other uses of an input have given it already, where nobody else uses that memory. A gradient that touches
+   * little of an input may be added to it in place: return that tensor then. Default: none.
+   */
+  readonly sums?: readonly (Tensor | undefined)[];
 }
 
 /** Float64 twins on the host, plain loops, no GPU: what tests hold the kernels to. */
@@ -94,9 +99,13 @@ function applyOp<A>(op: OpDefinition<A>, inputs: OpInputs, attributes: A): Tenso
   const device = deviceOf(op.name, inputs);
   const specs = op.shape(inputs, attributes);
   const tape = currentTape();
-  const outputs = op.forward ? specs.map((spec) => allocateTensor(device, spec)) : [inputs[0]!.view(specs[0]!)];
+  const outputs: Tensor[] = [];
   try {
-    withTape(undefined, () => scope(() => op.forward?.({ device, inputs, outputs, attributes })));
+    device.naming(op.name, () => {
+      if (!op.forward) return void outputs.push(inputs[0]!.view(specs[0]!));
+      for (const spec of specs) outputs.push(allocateTensor(device, spec));
+      withTape(undefined, () => scope(() => op.forward?.({ device, inputs, outputs, attributes })));
+    });
   } catch (error) {
     for (const output of outputs) output.dispose();
     throw error;
@@ -122,9 +131,11 @@ function recordOp<A>(
     name: op.name,
     inputs: held,
     outputs: results,
-    backward(gradients) {
-      if (!op.backward) throw new ZebraError('argument', `${op.name}: this operation has no gradient`);
-      return op.backward({ device, inputs: held, outputs: results, gradients, attributes, needs });
+    backward(gradients, _needs, _extra, sums) {
+      const { backward } = op;
+      if (!backward) throw new ZebraError('argument', `${op.name}: this operation has no gradient`);
+      const call = { device, inputs: held, outputs: results, gradients, attributes, needs, sums };
+      return device.naming(`${op.name} gradient`, () => backward.call(op, call));
     },
   });
 }
@@ -138,7 +149,7 @@ function hold(tensor: Tensor, saved: readonly number[] | undefined, index: numbe
 
 /** Memory of a tensor, contents undefined. */
 export function allocateTensor(device: Device, spec: TensorSpec): Tensor {
-  const storage = device.allocate(elementCount(spec.shape) * BYTES[spec.dtype]);
+  const storage = device.allocate(elementCount(spec.shape) * BYTES[spec.dtype], spec);
   return new Tensor(device, storage, { shape: [...spec.shape], dtype: spec.dtype });
 }
 

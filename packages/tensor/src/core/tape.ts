@@ -1,5 +1,5 @@
 import { ZebraError } from '../errors.js';
-import { accumulate } from './accumulate.js';
+import { accumulate, isExclusive } from './accumulate.js';
 import { isFloat } from './dtype.js';
 import { keep, scope } from './scope.js';
 import { sameShape, showShape } from './shape.js';
@@ -12,12 +12,14 @@ export interface TapeNode {
   readonly outputs: readonly Tensor[];
   /**
    * Gradients of the inputs from gradients of the outputs. `needs[i]` says whether input `i` wants one; `extra` takes
-   * gradients of tensors that are no inputs (captured by a checkpointed function).
+   * gradients of tensors that are no inputs (captured by a checkpointed function). `sums[i]` is what input `i` has been
+   * given already, where it may be added to in place: it is returned then.
    */
   backward(
     gradients: readonly (Tensor | undefined)[],
     needs: readonly boolean[],
     extra: (id: number, gradient: Tensor) => void,
+    sums: readonly (Tensor | undefined)[],
   ): readonly (Tensor | undefined)[];
 }
 
@@ -47,6 +49,7 @@ export class Tape {
    */
   backward(seeds: ReadonlyMap<number, Tensor>): Map<number, Tensor> {
     const gradients = new Map(seeds);
+    const sumOf = (id: number) => gradients.get(id);
     const add = (id: number, gradient: Tensor) => {
       const sum = gradients.get(id);
       if (!sum) return void gradients.set(id, gradient);
@@ -56,7 +59,7 @@ export class Tape {
       for (let i = this.nodes.length - 1; i >= 0; i--) {
         const node = this.nodes[i] as TapeNode;
         const outgoing = node.outputs.map((output) => gradients.get(output.id));
-        if (outgoing.some((gradient) => gradient !== undefined)) this.step(node, outgoing, add);
+        if (outgoing.some((gradient) => gradient !== undefined)) this.step(node, outgoing, add, sumOf);
         for (const output of node.outputs) {
           gradients.get(output.id)?.dispose();
           gradients.delete(output.id);
@@ -76,15 +79,21 @@ export class Tape {
     node: TapeNode,
     outgoing: readonly (Tensor | undefined)[],
     add: (id: number, gradient: Tensor) => void,
+    sumOf: (id: number) => Tensor | undefined,
   ): void {
     const needs = node.inputs.map((input) => input !== undefined && this.tracked.has(input.id));
     const extras: [number, Tensor][] = [];
+    const sums = node.inputs.map((input, index) => {
+      const sum = input && needs[index] ? sumOf(input.id) : undefined;
+      return sum && isExclusive(sum) ? sum : undefined;
+    });
     const incoming = scope(() => [
-      ...node.backward(outgoing, needs, (id, gradient) => extras.push([id, keep(gradient)])),
+      ...node.backward(outgoing, needs, (id, gradient) => extras.push([id, keep(gradient)]), sums),
     ]);
     for (const [index, gradient] of incoming.entries()) {
       const input = node.inputs[index];
-      if (!gradient) continue;
+      // Where it is the sum itself, it has been added.
+      if (!gradient || gradient === sums[index]) continue;
       keep(gradient);
       if (!input || !needs[index]) {
         gradient.dispose();

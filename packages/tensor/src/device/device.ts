@@ -1,5 +1,6 @@
 import type { DType } from '../core/dtype.js';
 import { WGSL_TYPE } from '../core/dtype.js';
+import type { TensorSpec } from '../core/shape.js';
 import { ZebraError } from '../errors.js';
 import type { Command, DispatchCommand, Pipeline } from './command.js';
 import { EagerQueue } from './eager.js';
@@ -56,6 +57,11 @@ export interface DeviceOptions {
   /** Use subgroups where the adapter has them. Default true. */
   readonly subgroups?: boolean;
   /**
+   * Bytes of memory to use at most, tensors and what is pooled for them: what would pass it is refused with an error that
+   * names the largest items. WebGPU does not tell how much memory a GPU has. Default: no limit of our own.
+   */
+  readonly memoryLimit?: number;
+  /**
    * Emulate matrix units in plain WGSL (slowly) where float16 is there, so that kernels meant for them can be tested on
    * any such adapter; subgroups count as not there then. Default false.
    */
@@ -103,6 +109,7 @@ export class Device {
   private readonly pipelines = new WeakMap<Kernel, Map<string, Pipeline>>();
   private pipelineCount = 0;
   private recorder: Recorder | undefined;
+  private operation: string | undefined;
   private failure: Error | undefined;
   private closed = false;
 
@@ -111,7 +118,14 @@ export class Device {
     this.limits = gpu.limits;
     this.info = describeWith(info, options);
     this.poison = options.poison ?? false;
-    this.pool = new BufferPool(gpu, Math.min(gpu.limits.maxBufferSize, gpu.limits.maxStorageBufferBindingSize));
+    this.pool = new BufferPool(gpu, {
+      maxBufferSize: Math.min(gpu.limits.maxBufferSize, gpu.limits.maxStorageBufferBindingSize),
+      memoryLimit: options.memoryLimit,
+      // More telling than the errors that follow it, from commands that use the buffer.
+      onOutOfMemory: (error) => {
+        if (!ZebraError.is(this.failure) || this.failure.code !== 'memory') this.failure = error;
+      },
+    });
     this.queue = new EagerQueue(gpu, this.pool, info.software);
     gpu.onuncapturederror = (event) => {
       this.failure ??= new ZebraError('device', `WebGPU: ${event.error.message}`);
@@ -121,12 +135,34 @@ export class Device {
     });
   }
 
-  /** Memory for `bytes`, contents undefined (NaN with `poison`). The caller owns it. */
-  allocate(bytes: number): Storage {
+  /**
+   * Memory for `bytes`, contents undefined (NaN with `poison`). The caller owns it.
+   *
+   * @param spec what will lie there, for reports
+   * @throws ZebraError `memory` past the adapter's largest buffer or the device's `memoryLimit`
+   */
+  allocate(bytes: number, spec?: TensorSpec): Storage {
     this.assertOpen();
-    const storage = this.recorder ? this.recorder.allocate(bytes) : this.pool.allocate(bytes);
+    const origin = { operation: this.operation, spec };
+    const storage = this.recorder ? this.recorder.allocate(bytes, origin) : this.pool.allocate(bytes, origin);
     if (this.poison) this.fillPoison(storage);
     return storage;
+  }
+
+  /** @internal Memory that `f` allocates is reported as that of an operation, but where `f` names another. */
+  naming<T>(operation: string, f: () => T): T {
+    const outer = this.operation;
+    this.operation = operation;
+    try {
+      return f();
+    } finally {
+      this.operation = outer;
+    }
+  }
+
+  /** @internal Memory that is in use, for reports. */
+  liveStorages(): Iterable<Storage> {
+    return this.pool.live;
   }
 
   private fillPoison(storage: Storage): void {

@@ -1,5 +1,6 @@
 import { ZebraError } from '../errors.js';
-import { Storage, type StorageOwner } from './storage.js';
+import { outOfMemoryMessage } from './memory-message.js';
+import { Storage, type StorageOrigin, type StorageOwner } from './storage.js';
 
 const USAGE =
   // Numbers, not GPUBufferUsage.*: the namespace is not a global in Node.
@@ -28,6 +29,24 @@ function largest(limit: number): number {
   return Math.floor(limit / 16) * 16;
 }
 
+/** What a pool is made with. */
+export interface PoolOptions {
+  readonly maxBufferSize: number;
+  /** Bytes in use and pooled, at most. */
+  readonly memoryLimit: number | undefined;
+  /** Told when the driver had no memory for a buffer, some time after it was made. */
+  readonly onOutOfMemory: (error: ZebraError) => void;
+}
+
+/** Memory that is about to be taken. */
+export interface PlannedMemory {
+  readonly byteLength: number;
+  readonly origin?: StorageOrigin | undefined;
+}
+
+/** Buffers from this size on are watched for a GPU that runs out of memory. */
+const WATCHED_BYTES = 2 ** 24;
+
 /**
  * Recycles GPU buffers by size class. Safe without fences, since one queue runs everything in order; the exception,
  * a host write overtaking recorded commands, is the device's to guard (it flushes first).
@@ -36,7 +55,9 @@ export class BufferPool implements StorageOwner {
   private readonly free_ = new Map<number, GPUBuffer[]>();
   private doomed: GPUBuffer[] = [];
   private readonly device: GPUDevice;
-  private readonly maxBufferSize: number;
+  private readonly options: PoolOptions;
+  /** Storages in use. */
+  readonly live = new Set<Storage>();
   readonly statistics: PoolStatistics = {
     liveBuffers: 0,
     liveBytes: 0,
@@ -45,23 +66,26 @@ export class BufferPool implements StorageOwner {
     pooledBytes: 0,
   };
 
-  constructor(device: GPUDevice, maxBufferSize: number) {
+  constructor(device: GPUDevice, options: PoolOptions) {
     this.device = device;
-    this.maxBufferSize = maxBufferSize;
+    this.options = options;
   }
 
   /** A storage of at least `bytes`, its contents undefined. */
-  allocate(bytes: number): Storage {
+  allocate(bytes: number, origin?: StorageOrigin): Storage {
+    const { maxBufferSize } = this.options;
     const wanted = sizeClass(bytes);
     // The class of what just fits may not.
-    const size = wanted > this.maxBufferSize && bytes <= this.maxBufferSize ? largest(this.maxBufferSize) : wanted;
-    if (size > this.maxBufferSize) {
+    const size = wanted > maxBufferSize && bytes <= maxBufferSize ? largest(maxBufferSize) : wanted;
+    if (size > maxBufferSize) {
       throw new ZebraError(
         'memory',
-        `a buffer of ${bytes} bytes was asked for; this adapter's largest is ${this.maxBufferSize}. Use smaller chunks or another adapter.`,
+        `a buffer of ${bytes} bytes was asked for; this adapter's largest is ${maxBufferSize}. Use smaller chunks or another adapter.`,
       );
     }
-    const storage = new Storage(this, size, this.take(size));
+    if (!this.free_.get(size)?.length) this.assertRoom([{ byteLength: size, origin }]);
+    const storage = new Storage(this, size, this.take(size, origin), origin);
+    this.live.add(storage);
     const s = this.statistics;
     s.liveBuffers++;
     s.liveBytes += size;
@@ -69,7 +93,42 @@ export class BufferPool implements StorageOwner {
     return storage;
   }
 
-  private take(size: number): GPUBuffer {
+  /**
+   * Throws where memory for all of these would pass the limit. What is pooled gives way first.
+   *
+   * @param named what the message names: the items themselves, unless they are shared by others
+   */
+  assertRoom(items: readonly PlannedMemory[], named: readonly PlannedMemory[] = items): void {
+    const { memoryLimit } = this.options;
+    if (memoryLimit === undefined) return;
+    const { liveBytes, pooledBytes } = this.statistics;
+    const wanted = items.reduce((sum, { byteLength }) => sum + byteLength, 0);
+    if (liveBytes + wanted > memoryLimit) {
+      throw new ZebraError('memory', outOfMemoryMessage({ wanted, taken: liveBytes, memoryLimit }, named, this.live));
+    }
+    if (liveBytes + pooledBytes + wanted > memoryLimit) this.trim();
+  }
+
+  /** Makes a buffer. What large ones do to a GPU that is full is found out later, and then told as what it is. */
+  private create(size: number, origin: StorageOrigin | undefined): GPUBuffer {
+    const watched = size >= WATCHED_BYTES;
+    if (watched) this.device.pushErrorScope('out-of-memory');
+    const buffer = this.device.createBuffer({ size, usage: USAGE });
+    if (watched) {
+      const { liveBytes } = this.statistics;
+      const live = [...this.live];
+      const tell = (error: GPUError | null) => {
+        if (!error) return;
+        const message = outOfMemoryMessage({ wanted: size, taken: liveBytes }, [{ byteLength: size, origin }], live);
+        this.options.onOutOfMemory(new ZebraError('memory', message, { cause: error }));
+      };
+      // Rejected where the device is gone: that is told elsewhere.
+      this.device.popErrorScope().then(tell, () => undefined);
+    }
+    return buffer;
+  }
+
+  private take(size: number, origin: StorageOrigin | undefined): GPUBuffer {
     const list = this.free_.get(size);
     const buffer = list?.pop();
     if (buffer) {
@@ -77,12 +136,13 @@ export class BufferPool implements StorageOwner {
       this.statistics.pooledBytes -= size;
       return buffer;
     }
-    return this.device.createBuffer({ size, usage: USAGE });
+    return this.create(size, origin);
   }
 
   free(storage: Storage): void {
     const buffer = storage.buffer as GPUBuffer;
     storage.buffer = undefined;
+    this.live.delete(storage);
     const s = this.statistics;
     s.liveBuffers--;
     s.liveBytes -= storage.byteLength;

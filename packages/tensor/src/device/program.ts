@@ -83,14 +83,19 @@ export class RecordedProgram {
       return { item, byteLength: item.byteLength, first: firstUse.get(item) as number, last };
     });
     this.leastBytes = mostAlive(lifetimes);
-    for (const { byteLength, items } of shareMemory(lifetimes)) {
-      const slot = this.newSlot(byteLength);
+    const plan = shareMemory(lifetimes);
+    this.pool.assertRoom(
+      plan,
+      [...lifetimes].map(({ item }) => item),
+    );
+    for (const { byteLength, items } of plan) {
+      const slot = this.newSlot(byteLength, items[0]);
       for (const storage of items) storage.buffer = slot.buffer;
     }
   }
 
-  private newSlot(bytes: number): Storage {
-    const slot = this.pool.allocate(bytes);
+  private newSlot(bytes: number, largest: Storage | undefined): Storage {
+    const slot = this.pool.allocate(bytes, { ...largest?.origin, program: true });
     this.slots.push(slot);
     return slot;
   }

@@ -1,6 +1,22 @@
+import { showShape, type TensorSpec } from '../core/shape.js';
+
 /** Whoever hands out storages and takes them back: the pool of a device, or a program being recorded. */
 export interface StorageOwner {
   free(storage: Storage): void;
+}
+
+/** What a piece of memory is for, as reports name it. */
+export interface StorageOrigin {
+  /** The operation that made it, where one did. */
+  readonly operation?: string | undefined;
+  readonly spec?: TensorSpec | undefined;
+  /** A program holds it, for this and whatever else shares it. */
+  readonly program?: boolean;
+}
+
+/** What a piece of memory is called in reports. */
+export function describeOrigin({ operation, spec }: StorageOrigin = {}): string {
+  return [operation ?? 'tensor', ...(spec ? [spec.dtype, showShape(spec.shape)] : [])].join(' ');
 }
 
 /**
@@ -13,11 +29,13 @@ export class Storage {
   references = 1;
   readonly byteLength: number;
   readonly owner: StorageOwner;
+  readonly origin: StorageOrigin | undefined;
 
-  constructor(owner: StorageOwner, byteLength: number, buffer?: GPUBuffer) {
+  constructor(owner: StorageOwner, byteLength: number, buffer?: GPUBuffer, origin?: StorageOrigin) {
     this.owner = owner;
     this.byteLength = byteLength;
     this.buffer = buffer;
+    this.origin = origin;
   }
 
   retain(): this {

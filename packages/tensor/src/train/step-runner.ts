@@ -91,6 +91,11 @@ export class StepRunner {
     return [...this.options.parameters.keys()].filter((name) => !this.reached.has(name));
   }
 
+  /** The runner's own tensors, by what they are for. */
+  tensors(): { readonly gradients: ReadonlyMap<string, Tensor>; readonly batch: ReadonlyMap<string, Tensor> } {
+    return { gradients: this.sums, batch: new Map(Object.entries(this.batch)) };
+  }
+
   /** Queues one step and gives its numbers when they are there; the device may be given the next step meanwhile. */
   run(draw: () => Batch, learningRate: number): Promise<StepReading> {
     const { accumulate, optimizer } = this.options;

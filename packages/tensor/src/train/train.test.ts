@@ -72,7 +72,13 @@ describe('train', () => {
       expect(m.seconds).toBeGreaterThanOrEqual(0);
       expect(m.memoryBytes).toBeGreaterThan(0);
     }
-    expect(result).toEqual({ steps: 40, loss: metrics.at(-1)!.loss, tokens: 480, untouched: [] });
+    expect(result).toEqual({
+      steps: 40,
+      loss: metrics.at(-1)!.loss,
+      tokens: 480,
+      untouched: [],
+      memory: expect.objectContaining({ liveBytes: expect.any(Number) }),
+    });
   });
 
   it('gives the same numbers bit for bit, recorded or eager, and again', async () => {

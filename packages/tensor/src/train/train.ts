@@ -1,3 +1,4 @@
+import { type MemoryReport, memoryReport } from '../device/memory-report.js';
 import { ZebraError } from '../errors.js';
 import { AdamW, constantSchedule, LossScale } from '../optim/index.js';
 import type { Batch } from './batch-source.js';
@@ -42,6 +43,11 @@ export interface TrainResult {
   readonly untouched: readonly string[];
   /** The last checkpoint, where one was asked for. */
   readonly checkpoint?: string;
+  /**
+   * What took the device's memory at the end of the run: `weights`, `optimizer`, `gradients` (their sums over several
+   * batches), `batch`, the `workspace` of the recorded programs (activations, gradients, scratch), and `other`.
+   */
+  readonly memory: MemoryReport;
 }
 
 /**
@@ -157,7 +163,17 @@ class TrainingRun {
       tokens: this.tokens,
       untouched: this.lastLoss === undefined ? [] : this.runner.untouched,
       ...(this.saved && { checkpoint: this.saved.path }),
+      memory: this.memory(),
     };
+  }
+
+  private memory(): MemoryReport {
+    const { device, parameters } = this.options;
+    return memoryReport(device, {
+      weights: parameters,
+      optimizer: this.optimizer.state(),
+      ...this.runner.tensors(),
+    });
   }
 
   async dispose(): Promise<void> {

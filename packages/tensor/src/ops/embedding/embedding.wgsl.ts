@@ -66,23 +66,55 @@ export const serialLinkKernel = defineKernel({
     ),
 });
 
-/** Adds up the gradients of all tokens of one id, in their order, by the invocations of its first token. */
+/** Tokens of one id that a GPU looks up before it reads their gradients: each waits for the one before it. */
+const AHEAD = 8;
+
+/**
+ * Adds up the gradients of all tokens of one id, in their order, by the invocations of its first token; to what is there
+ * with the constant `accumulate`.
+ */
 export const gradientKernel = defineKernel({
   name: 'embedding_gradient',
   bindings: { g: 'read', ids: 'read', links: 'read', d: 'write' },
   params: { count: 'u32', units: 'u32', tokens: 'u32', vocabulary: 'u32' },
   vectors: rowVectors('g', 'd'),
-  source: ({ constants }) =>
-    vectorHelpers(constants['width']) +
-    CLAMP +
-    linearMain(
-      'p.count',
+  workgroup: wideWorkgroup,
+  source: ({ constants, software }) => {
+    const ks = Array.from({ length: AHEAD }, (_, k) => k);
+    const loop = software
+      ? 'for (var at = token; at < p.tokens; at = following(at)) { sum += F(g[at * p.units + unit]); }'
+      : `
+  var at = token;
+  while (at < p.tokens) {
+    let t0 = at;
+${ks
+  .slice(1)
+  .map((k) => `    let t${k} = following(t${k - 1});`)
+  .join('\n')}
+${ks.map((k) => `    var g${k} = F(0);\n    if (t${k} < p.tokens) { g${k} = F(g[t${k} * p.units + unit]); }`).join('\n')}
+${ks.map((k) => `    sum += g${k};`).join('\n')}
+    at = following(t${AHEAD - 1});
+  }`;
+    return (
+      vectorHelpers(constants['width']) +
+      CLAMP +
       `
+fn following(token: u32) -> u32 {
+  if (token >= p.tokens) { return token; }
+  return links[2u * token];
+}
+` +
+      linearMain(
+        'p.count',
+        `
   let token = i / p.units;
   if (links[2u * token + 1u] == 0u) { return; }
   let unit = i % p.units;
-  var sum = F(0);
-  for (var at = token; at < p.tokens; at = links[2u * at]) { sum += F(g[at * p.units + unit]); }
-  d[bounded(ids[token]) * p.units + unit] = d_t(sum);`,
-    ),
+  let place = bounded(ids[token]) * p.units + unit;
+  var sum = ${constants['accumulate'] ? 'F(d[place])' : 'F(0)'};
+  ${loop}
+  d[place] = d_t(sum);`,
+      )
+    );
+  },
 });

@@ -42,17 +42,19 @@ export const embeddingOp = defineOp<EmbeddingAttributes>({
     });
   },
   saves: { inputs: [1], outputs: [] },
-  backward({ device, inputs: [table, ids], gradients: [g], needs }) {
+  backward({ device, inputs: [table, ids], gradients: [g], needs, sums }) {
     if (!needs[0]) return [];
     const { vocabulary, units, constants } = plan(table!);
     const tokens = ids!.size;
     const links = linkTokens(ids!, vocabulary);
-    const d = zeros(device, table!.shape, { dtype: table!.dtype });
+    // A head that is tied to the table has given its gradient already: a second one of that size, mostly zeros, is saved.
+    const sum = sums?.[0];
+    const d = sum ?? zeros(device, table!.shape, { dtype: table!.dtype });
     const count = tokens * units;
     device.dispatch(gradientKernel, {
       bindings: { g: g!.range(), ids: ids!.range(), links: links.range(), d: d.range() },
       params: { count, units, tokens, vocabulary },
-      constants,
+      constants: { ...constants, accumulate: sum !== undefined },
       groups: Math.ceil(count / device.workgroupOf(gradientKernel)),
     });
     return [d];
