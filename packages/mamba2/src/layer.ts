@@ -1,7 +1,7 @@
 // Shapes: B rows, T tokens of this pass, D hidden size, W columns of in_proj (z, x, B, C, dt), I inner size.
 
-import { type Device, linear, scope, type Tensor, ZebraError } from '@zebra/tensor';
-import { checkWeights, type Mixer, type MixerState, type SequenceContext } from '@zebra/tensor/nn';
+import { type Device, linear, project, scope, type Tensor, ZebraError } from '@zebra/tensor';
+import { checkWeights, type Mixer, type MixerState, type SequenceContext, type StepNorm } from '@zebra/tensor/nn';
 import {
   type Mamba2Config,
   type Mamba2Sizes,
@@ -73,23 +73,28 @@ export class Mamba2Layer implements Mixer {
       throw new ZebraError('shape', `Mamba2Layer: x must be [B, T, ${hiddenSize}], got [${x.shape.join(', ')}]`);
     }
     return scope(() => {
-      const row_BTW = linear(x, this.weight('in_proj.weight'));
-      const inputs = [
-        row_BTW,
-        this.weight('conv1d.weight'),
-        this.weight('conv1d.bias'),
-        this.weight('dt_bias'),
-        this.weight('A_log'),
-        this.weight('D'),
-        this.weight('norm.weight'),
-        context.segments,
-      ];
+      const inputs = this.mixerInputs(linear(x, this.weight('in_proj.weight')), context);
       const [mixed_BTI] = state
         ? statefulMixerOp.apply([...inputs, ...this.tensorsOf(x, state)], this.config)
         : mixerOp.apply(inputs, this.config);
       // The result joins a float32 residual stream, whatever the layer computes in.
       return linear(mixed_BTI!, this.weight('out_proj.weight'), undefined, { dtype: 'float32' });
     });
+  }
+
+  /** One token a row, with what stands around the layer: see `Mixer.step`. */
+  step(x_B1D: Tensor, norm: StepNorm, context: Mamba2Context, state: MixerState): Tensor {
+    return scope(() => {
+      const row_B1W = project(x_B1D, [this.weight('in_proj.weight')], { norm, dtype: norm.dtype });
+      const inputs = [...this.mixerInputs(row_B1W, context), ...this.tensorsOf(x_B1D, state)];
+      const [mixed_B1I] = statefulMixerOp.apply(inputs, this.config);
+      return project(mixed_B1I!, [this.weight('out_proj.weight')], { residual: x_B1D, dtype: 'float32' });
+    });
+  }
+
+  private mixerInputs(row: Tensor, { segments }: Mamba2Context): (Tensor | undefined)[] {
+    const names = ['conv1d.weight', 'conv1d.bias', 'dt_bias', 'A_log', 'D', 'norm.weight'] as const;
+    return [row, ...names.map((name) => this.weight(name)), segments];
   }
 
   private weight(name: Mamba2WeightName): Tensor {

@@ -1,9 +1,9 @@
 import { cacheWrite, type Device, keep, type Tensor, ZebraError, zeros } from '@zebra/tensor';
-import type { CacheContext, MixerState } from '@zebra/tensor/nn';
+import type { CacheContext, ComputeDType, MixerState } from '@zebra/tensor/nn';
 import type { MlaSizes } from './config.js';
 
 /**
- * What an MLA layer keeps between passes: a row of `kvLoraRank + qkRopeHeadDim` float32 numbers a token, the latent
+ * What an MLA layer keeps between passes: a row of `kvLoraRank + qkRopeHeadDim` numbers a token, the latent
  * (after its norm, where there is one) and the rotated key that all heads share. Make it with `MlaLayer.newState`.
  */
 export class MlaState implements MixerState {
@@ -16,7 +16,7 @@ export class MlaState implements MixerState {
   readonly rows: Tensor;
 
   /** @internal */
-  constructor(device: Device, sizes: MlaSizes, batch: number, capacity: number) {
+  constructor(device: Device, sizes: MlaSizes, batch: number, capacity: number, dtype: ComputeDType) {
     for (const [name, value] of Object.entries({ batch, capacity })) {
       if (!Number.isSafeInteger(value) || value < 1) {
         throw new ZebraError('argument', `MlaLayer.newState: ${name} must be a positive integer, got ${String(value)}`);
@@ -30,8 +30,8 @@ export class MlaState implements MixerState {
     }
     this.batch = batch;
     this.capacity = capacity;
-    this.bytesPerToken = sizes.cacheRowSize * 4;
-    this.rows = keep(zeros(device, [batch, capacity, sizes.cacheRowSize]));
+    this.rows = keep(zeros(device, [batch, capacity, sizes.cacheRowSize], { dtype }));
+    this.bytesPerToken = this.rows.byteLength / (batch * capacity);
   }
 
   /** Appends rows [B, T, kvLoraRank + qkRopeHeadDim] behind those that the cache holds. */

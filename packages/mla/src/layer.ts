@@ -5,17 +5,29 @@ import {
   type AttentionOptions,
   attention,
   type Device,
+  type DType,
   linear,
+  project,
   reshape,
   rmsNorm,
   rope,
   scope,
+  slice,
   type Tensor,
   ZebraError,
 } from '@zebra/tensor';
-import { type CacheContext, checkWeights, type Mixer, type MixerState, type SequenceContext } from '@zebra/tensor/nn';
+import {
+  type CacheContext,
+  type ComputeDType,
+  checkWeights,
+  type Mixer,
+  type MixerState,
+  type SequenceContext,
+  type StepNorm,
+} from '@zebra/tensor/nn';
 import { type MlaConfig, type MlaSizes, mlaSizes, mlaWeightSpecs } from './config.js';
 import { MlaState } from './latent-cache.js';
+import { absorbStep } from './ops/absorb-step/index.js';
 import { absorbQueries, expandValues } from './ops/absorb/index.js';
 import { joinKeys } from './ops/join-keys/index.js';
 import { joinLatent, splitLatent } from './ops/split-latent/index.js';
@@ -86,16 +98,16 @@ export class MlaLayer implements Mixer {
     return this.weights;
   }
 
-  /** An empty state for `batch` rows of at most `capacity` tokens; the caller disposes of it. */
-  newState(batch: number, capacity: number): MlaState {
-    return new MlaState(this.device, this.config, batch, capacity);
+  /** An empty state for `batch` rows of at most `capacity` tokens, in the dtype that inputs will have; the caller disposes of it. */
+  newState(batch: number, capacity: number, dtype: ComputeDType = 'float32'): MlaState {
+    return new MlaState(this.device, this.config, batch, capacity, dtype);
   }
 
   /**
    * @param x [B, T, D], float32 or float16
    * @param context with a state, `cache` is required, and `positions` too unless the cache is fresh
    * @param state continued and updated in place; no gradient flows then
-   * @returns [B, T, D], owned by the caller
+   * @returns [B, T, D], float32, owned by the caller
    * @throws ZebraError `shape` or `argument` where the inputs do not fit; `disposed` after `dispose()`
    */
   forward(x: Tensor, context: SequenceContext, state?: MixerState): Tensor {
@@ -107,8 +119,46 @@ export class MlaLayer implements Mixer {
       const mixed_BTO = cached
         ? this.attendCached(q_BTHQ, latents, context, cached)
         : this.attend(q_BTHQ, latents.parts(), { segments: context.segments });
-      return linear(mixed_BTO, this.weight('out_proj'));
+      return linear(mixed_BTO, this.weight('out_proj'), undefined, { dtype: 'float32' });
     });
+  }
+
+  /** One token a row, with what stands around the layer: see `Mixer.step`. */
+  step(x_B1D: Tensor, norm: StepNorm, context: SequenceContext, given: MixerState): Tensor | undefined {
+    if (this.absorb === 'never') return undefined;
+    this.checkInput(x_B1D, context);
+    const { state, cache } = this.checkState(x_B1D, context, given);
+    const { headCount, qLoraRank, qkNopeHeadDim, vHeadDim } = this.config;
+    const { dtype } = norm;
+    return scope(() => {
+      const weights = [this.weight(qLoraRank === null ? 'q_proj' : 'q_a_proj'), this.weight('kv_a_proj_with_mqa')];
+      const down = project(x_B1D, weights, { norm, dtype });
+      // Without a latent of the queries they stand in front of the others' in these rows.
+      const q =
+        qLoraRank === null
+          ? slice(down, 2, 0, weights[0]!.shape[0]!)
+          : project(down, [this.weight('q_b_proj')], { ...this.stepNorm('q_a_layernorm'), dtype });
+      const sizes = { headCount, nopeSize: qkNopeHeadDim, valueSize: vHeadDim };
+      const up = this.weight('kv_b_proj');
+      const q_B1HC = absorbStep({
+        q,
+        down,
+        weight: up,
+        ...this.stepNorm('kv_a_layernorm'),
+        tables: this.share.tables,
+        positions: context.positions,
+        length: cache.length,
+        rows: state.rows,
+        ...sizes,
+      });
+      const mixed_B1O = this.attendLatents(q_B1HC, state, cacheMask(context, cache), dtype);
+      return project(mixed_B1O, [this.weight('out_proj')], { residual: x_B1D, dtype: 'float32' });
+    });
+  }
+
+  private stepNorm(name: string) {
+    const { useLoraLayerNorm, latentNormEpsilon } = this.config;
+    return useLoraLayerNorm ? { norm: { weight: this.weight(name), eps: latentNormEpsilon } } : {};
   }
 
   private queries(x_BTD: Tensor, positions: Tensor | undefined): Tensor {
@@ -149,7 +199,7 @@ export class MlaLayer implements Mixer {
     context: SequenceContext,
     { state, cache }: { readonly state: MlaState; readonly cache: CacheContext },
   ): Tensor {
-    const { kvLoraRank, qkNopeHeadDim, vHeadDim, softmaxScale, cacheRowSize } = this.config;
+    const { kvLoraRank, qkNopeHeadDim, vHeadDim } = this.config;
     const tokens = q_BTHQ.shape[1]!;
     state.append(latents.rows(), cache);
     if (cache.fresh && (this.absorb === 'never' || (this.absorb === 'auto' && tokens > 1))) {
@@ -158,11 +208,16 @@ export class MlaLayer implements Mixer {
     const mask = cacheMask(context, cache);
     if (this.absorb === 'never') return this.attend(q_BTHQ, splitLatent(state.rows, kvLoraRank), mask);
     const sizes = { nopeSize: qkNopeHeadDim, valueSize: vHeadDim };
-    const up = this.weight('kv_b_proj');
-    const q_BTHC = absorbQueries(q_BTHQ, up, sizes);
+    const q_BTHC = absorbQueries(q_BTHQ, this.weight('kv_b_proj'), { ...sizes, dtype: state.rows.dtype });
+    return this.attendLatents(q_BTHC, state, mask, q_BTHQ.dtype);
+  }
+
+  /** Absorbed: queries in latent space meet the cached rows, and what comes of it becomes the heads' values. */
+  private attendLatents(q_BTHC: Tensor, state: MlaState, mask: Mask, dtype: DType): Tensor {
+    const { kvLoraRank, qkNopeHeadDim, vHeadDim, softmaxScale, cacheRowSize } = this.config;
     const rows_BS1C = reshape(state.rows, [state.batch, state.capacity, 1, cacheRowSize]);
     const y_BTHL = attention(q_BTHC, rows_BS1C, rows_BS1C, { scale: softmaxScale, valueSize: kvLoraRank, ...mask });
-    return expandValues(y_BTHL, up, { ...sizes, dtype: q_BTHQ.dtype });
+    return expandValues(y_BTHL, this.weight('kv_b_proj'), { nopeSize: qkNopeHeadDim, valueSize: vHeadDim, dtype });
   }
 
   private rotate(x_BTHQ: Tensor, positions: Tensor | undefined, start: number): Tensor {

@@ -3,7 +3,7 @@ import type { Mamba2Sizes } from '../../config.js';
 import { columns, expectArgument } from '../../rows.js';
 import { launchConvolution, launchConvolutionGradient, launchConvolutionState } from '../causal-convolution/launch.js';
 import { launchGatedNorm, launchGatedNormGradient } from '../gated-norm/launch.js';
-import { launchBackward, launchForward, launchStep } from '../ssd/launch.js';
+import { launchBackward, launchForward } from '../ssd/launch.js';
 import {
   convolutionOperands,
   convolvedLayout,
@@ -14,6 +14,7 @@ import {
   ssdOperands,
 } from './operands.js';
 import { mixerReference, mixerReferenceBackward } from './reference.js';
+import { stepMixer } from './step.js';
 
 function checkShapes(name: string, inputs: readonly (TensorSpec | undefined)[], sizes: Mamba2Sizes): TensorSpec {
   const [row, convWeight, convBias, dtBias, aLog, skip, normWeight, segments] = inputs;
@@ -101,17 +102,11 @@ export const statefulMixerOp = defineOp<Mamba2Sizes>({
   forward({ device, inputs, outputs: [out], attributes: sizes }) {
     const input = mixerInputs(inputs);
     const [conv, ssm] = [inputs[8]!, inputs[9]!];
+    if (input.row.shape[1] === 1) return stepMixer(device, input, { conv, ssm }, out!, sizes);
     const y = allocateTensor(device, out!);
-    const convolution = convolutionOperands(input, sizes);
-    if (input.row.shape[1] === 1) {
-      const xbc = allocateTensor(device, { shape: [out!.shape[0]!, 1, sizes.convSize], dtype: out!.dtype });
-      launchConvolutionState(device, convolution, conv, xbc);
-      launchStep(device, ssdOperands(input, xbc, sizes, true), y, ssm);
-    } else {
-      const xbc = convolve(device, input, sizes, conv);
-      launchConvolutionState(device, convolution, conv);
-      launchForward(device, ssdOperands(input, xbc, sizes, true), columns(y), ssm);
-    }
+    const xbc = convolve(device, input, sizes, conv);
+    launchConvolutionState(device, convolutionOperands(input, sizes), conv);
+    launchForward(device, ssdOperands(input, xbc, sizes, true), columns(y), ssm);
     launchGatedNorm(device, normOperands(input, y, sizes), out!);
   },
   reference: {

@@ -76,4 +76,20 @@ describe('mamba2 mixer', async () => {
 describe('mamba2 mixer on hardware', async () => {
   const device = await testDevice('hardware');
   it('packed rows', async () => checkOp(device, mixerOp, caseOf(2, 70, shared, packed), TOLERANCE));
+
+  it.each([
+    ['heads of 4', shared],
+    ['heads of 5', { headCount: 3, keyValueHeadCount: 1, headDim: 5 }],
+    ['heads of 64', { headCount: 4, keyValueHeadCount: 2, headDim: 64 }],
+    ['heads too large for one workgroup', { headCount: 1, keyValueHeadCount: 1, headDim: 132 }],
+    ['heads repeated before the convolution', { ...shared, repeatKvBeforeConv: true }],
+  ])('one step, %s', async (_name, config) => {
+    await checkOp(device, statefulMixerOp, caseOf(3, 1, config, undefined, true), TOLERANCE);
+    await checkOp(
+      device,
+      statefulMixerOp,
+      caseOf(2, 1, config, (i) => -i, true),
+      TOLERANCE,
+    );
+  });
 });

@@ -8,7 +8,7 @@ import { absorbReference, expandReference } from './reference.js';
 export interface AbsorbAttributes {
   readonly nopeSize: number;
   readonly valueSize: number;
-  /** dtype of the result of expandValues. Default: that of its input. */
+  /** dtype of the result. Default: float32 for absorbQueries, that of its input for expandValues. */
   readonly dtype?: DType;
 }
 
@@ -24,8 +24,7 @@ export const absorbQueriesOp = defineOp<AbsorbAttributes>({
     if (size <= attributes.nopeSize)
       shapeError('absorbQueries', 'q', `wider than nopeSize ${attributes.nopeSize}`, q!.shape);
     const row = weight!.shape[1]! + size - attributes.nopeSize;
-    // The cached rows that it meets are float32 as well.
-    return [{ shape: [batch, tokens, heads, row], dtype: 'float32' }];
+    return [{ shape: [batch, tokens, heads, row], dtype: attributes.dtype ?? 'float32' }];
   },
   forward({ inputs: [q, weight], outputs: [y], attributes }) {
     const latent = weight!.shape[1]!;
@@ -106,7 +105,7 @@ function launch(
  *
  * @param q [B, T, H, nope + rope], rotated already
  * @param weight `kv_b_proj.weight`, [n·(nope + value), latent]; n divides H
- * @returns float32 [B, T, H, latent + rope], owned by the caller; no gradient
+ * @returns [B, T, H, latent + rope], float32 unless `dtype` says otherwise, owned by the caller; no gradient
  * @throws ZebraError `shape` or `dtype` where the inputs do not fit
  */
 export function absorbQueries(q: Tensor, weight: Tensor, attributes: AbsorbAttributes): Tensor {

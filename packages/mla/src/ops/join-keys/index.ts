@@ -30,6 +30,7 @@ export const joinKeysOp = defineOp<JoinKeysAttributes>({
   forward({ inputs: [kv, rope], outputs: [k, v], attributes: { nopeSize } }) {
     launch(joinKeysKernel, kv!, rope!, nopeSize, { kv, rope, k, v }, k!.size + v!.size);
   },
+  saves: { inputs: [], outputs: [] },
   backward({ device, inputs: [kv, rope], gradients: [gk, gv], attributes: { nopeSize }, needs }) {
     const dkv = needs[0] ? allocateTensor(device, kv!) : undefined;
     // The rotary key has no part in v.

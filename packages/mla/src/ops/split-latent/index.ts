@@ -36,6 +36,7 @@ export const splitLatentOp = defineOp<SplitLatentAttributes>({
       groups: Math.ceil(count / x!.device.workgroupOf(splitKernel)),
     });
   },
+  saves: { inputs: [], outputs: [] },
   backward({ device, inputs: [x], gradients: [latent, rope], attributes: { latentSize } }) {
     const gradient = allocateTensor(device, x!);
     joinInto(gradient, latentSize, latent, rope);
