@@ -2,10 +2,14 @@ import {
   allocateTensor,
   cast,
   concat,
+  divide,
   multiply,
   reshape,
+  scale,
   scope,
+  shift,
   square,
+  squareRoot,
   sum,
   type Tensor,
   ZebraError,
@@ -34,24 +38,42 @@ export async function linearAttentionTensors(
 ): Promise<LinearAttentionTensors> {
   const warnings = checkAttention(operation, Object.fromEntries(attention), shape);
   for (const [name, weight] of attention) if (isKnown(name)) await assertFinite(operation, name, weight);
-  const projection = (letter: string, norm?: string) => {
-    const weight = attention.get(`${letter}_proj.weight`)!;
-    const factors = norm === undefined ? undefined : attention.get(norm);
-    if (!factors) return scope(() => cast(weight, 'float32'));
-    warnings.push(foldedNorm(norm!));
+  const float32 = (name: string) => {
+    const weight = attention.get(name);
+    return weight && cast(weight, 'float32');
+  };
+  const projection = (letter: 'q' | 'k' | 'v' | 'o') => {
+    const name = `${letter}_norm.weight`;
+    const folds = attention.has(name) && (letter === 'q' || letter === 'k');
+    if (folds) warnings.push(foldedNorm(name));
     return scope(() => {
-      const heads = reshape(cast(weight, 'float32'), [-1, shape.headDim, shape.hiddenSize]);
-      const folded = multiply(heads, reshape(cast(factors, 'float32'), [shape.headDim, 1]));
-      return reshape(folded, [-1, shape.hiddenSize]);
+      const weight = float32(`${letter}_proj.weight`)!;
+      return folds ? foldNorm(weight, float32(name)!, float32('input_layernorm.weight'), shape) : weight;
     });
   };
   return {
-    query: projection('q', 'q_norm.weight'),
-    key: projection('k', 'k_norm.weight'),
+    query: projection('q'),
+    key: projection('k'),
     value: projection('v'),
     output: projection('o'),
     warnings,
   };
+}
+
+/** As the host form: weights of the norm times rows, each head over its expected size. */
+function foldNorm(
+  weight: Tensor,
+  norm: Tensor,
+  inputs: Tensor | undefined,
+  { queryKeyNorm = 'scaled', headDim, hiddenSize }: AttentionShape,
+): Tensor {
+  const heads = reshape(weight, [-1, headDim, hiddenSize]);
+  const folded = multiply(heads, reshape(norm, [headDim, 1]));
+  if (queryKeyNorm === 'folded') return reshape(folded, [-1, hiddenSize]);
+  const expected = reshape(inputs ? multiply(weight, inputs) : weight, [-1, headDim * hiddenSize]);
+  // A head of zeros stays one.
+  const size = shift(squareRoot(scale(sum(square(expected), { axes: [1] }), 1 / headDim)), 1e-30);
+  return reshape(divide(folded, reshape(size, [-1, 1, 1])), [-1, hiddenSize]);
 }
 
 /** Frees what {@link linearAttentionTensors} made. */

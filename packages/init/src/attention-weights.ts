@@ -4,7 +4,8 @@ import { InitError, type InitWarning } from './init-error.js';
 /**
  * The tensors of one attention layer under their Hugging Face names (the part after `self_attn.`), [out, in] each:
  * `q_proj.weight` [n_h·d_h, d], `k_proj.weight` and `v_proj.weight` [n_kv·d_h, d], `o_proj.weight` [d, n_h·d_h]; also
- * the `.bias` of each (Qwen2 has three) and `q_norm.weight`, `k_norm.weight` [d_h] (Qwen3).
+ * the `.bias` of each (Qwen2 has three), `q_norm.weight`, `k_norm.weight` [d_h] (Qwen3), and beside those of
+ * `self_attn.` the layer's `input_layernorm.weight` [d], which says how large the inputs of a Qwen3 layer are.
  */
 export type AttentionWeights = Readonly<Record<string, HostTensor>>;
 
@@ -18,6 +19,13 @@ export interface AttentionShape {
   readonly keyValueHeadCount: number;
   /** d_h, size of a head; n_h·d_h need not be d. */
   readonly headDim: number;
+  /**
+   * What becomes of the norms of queries and keys (Qwen3), which no linear layer can hold. Their weights are folded into
+   * the rows of W_Q and W_K in either case. `scaled`: every head is also divided by the size that it is expected to have,
+   * √(mean over its rows of Σ_j w_j²·c_j²) for independent inputs of size c_j, so that scores keep their scale; c is
+   * `input_layernorm.weight` where it is given, else 1. `folded`: no more than the weights. Default `scaled`.
+   */
+  readonly queryKeyNorm?: 'scaled' | 'folded';
 }
 
 /** Attention weights in float64, checked, with what is not linear taken out. */
@@ -29,7 +37,7 @@ export interface LinearAttention {
   readonly warnings: readonly InitWarning[];
 }
 
-const KNOWN = /^(?:[qkvo]_proj\.(?:weight|bias)|[qk]_norm\.weight)$/;
+const KNOWN = /^(?:[qkvo]_proj\.(?:weight|bias)|[qk]_norm\.weight|input_layernorm\.weight)$/;
 
 /** Whether a tensor of an attention layer is one that the conversion knows. */
 export function isKnown(name: string): boolean {
@@ -47,7 +55,17 @@ export function checkAttention(
   shape: AttentionShape,
 ): InitWarning[] {
   checkAttentionShape(operation, shape);
-  const { hiddenSize, headCount, keyValueHeadCount, headDim } = shape;
+  const { hiddenSize, headCount, keyValueHeadCount, headDim, queryKeyNorm = 'scaled' } = shape;
+  if (queryKeyNorm !== 'scaled' && queryKeyNorm !== 'folded') {
+    throw new InitError({
+      code: 'argument',
+      operation,
+      argument: 'queryKeyNorm',
+      expected: "'scaled' or 'folded'",
+      got: String(queryKeyNorm),
+      advice: 'Leave it out for the better one.',
+    });
+  }
   const inner = headCount * headDim;
   const keyValueInner = keyValueHeadCount * headDim;
   const expected: Record<string, readonly number[]> = {
@@ -63,6 +81,7 @@ export function checkAttention(
     'o_proj.bias': [hiddenSize],
     'q_norm.weight': [headDim],
     'k_norm.weight': [headDim],
+    'input_layernorm.weight': [hiddenSize],
   };
   const warnings: InitWarning[] = [];
   for (const [name, wanted] of Object.entries(expected)) checkShape(operation, name, weights[name], wanted);
@@ -89,34 +108,49 @@ export function foldedNorm(name: string): InitWarning {
   return {
     code: 'norm-folded',
     argument: name,
-    message: `${name} is folded into the rows of the projection; the normalisation itself is not linear and is dropped`,
+    message: `${name} is folded into the rows of the projection; the normalisation itself is not linear and is dropped, or replaced by the size expected`,
   };
 }
 
 /**
  * Checks names, shapes and values, and reduces the layer to four matrices: biases are dropped, the weights of query and
- * key norms are multiplied into the rows of W_Q and W_K while the normalisation itself is dropped; each with a warning.
+ * key norms are multiplied into the rows of W_Q and W_K while the normalisation itself is dropped or replaced by its
+ * expected value (`queryKeyNorm`); each with a warning.
  * Unknown tensors are ignored with a warning (old checkpoints carry `rotary_emb.inv_freq`).
  */
 export function linearAttention(operation: string, weights: AttentionWeights, shape: AttentionShape): LinearAttention {
   const warnings = checkAttention(operation, weights, shape);
   for (const [name, tensor] of Object.entries(weights)) if (isKnown(name)) checkFinite(operation, name, tensor.data);
   return {
-    query: foldNorm(toHostMatrix(weights['q_proj.weight']), weights, 'q_norm.weight', warnings),
-    key: foldNorm(toHostMatrix(weights['k_proj.weight']), weights, 'k_norm.weight', warnings),
+    query: foldNorm('q', weights, shape, warnings),
+    key: foldNorm('k', weights, shape, warnings),
     value: toHostMatrix(weights['v_proj.weight']),
     output: toHostMatrix(weights['o_proj.weight']),
     warnings,
   };
 }
 
-function foldNorm(matrix: HostMatrix, weights: AttentionWeights, name: string, warnings: InitWarning[]): HostMatrix {
-  const norm = weights[name];
+function foldNorm(
+  letter: 'q' | 'k',
+  weights: AttentionWeights,
+  { queryKeyNorm = 'scaled', headDim }: AttentionShape,
+  warnings: InitWarning[],
+): HostMatrix {
+  const matrix = toHostMatrix(weights[`${letter}_proj.weight`]);
+  const name = `${letter}_norm.weight`;
+  const norm = weights[name]?.data;
   if (norm === undefined) return matrix;
   const [rows, columns] = matrix.shape;
-  for (let row = 0; row < rows; row++) {
-    const factor = norm.data[row % norm.data.length];
-    for (let i = row * columns; i < (row + 1) * columns; i++) matrix.data[i] *= factor;
+  const inputs = weights['input_layernorm.weight']?.data;
+  for (let head = 0; head < rows; head += headDim) {
+    const entries = matrix.data.subarray(head * columns, (head + headDim) * columns);
+    let squares = 0;
+    entries.forEach((entry, i) => {
+      squares += (entry * (inputs?.[i % columns] ?? 1)) ** 2;
+    });
+    // A head of zeros stays one.
+    const size = queryKeyNorm === 'scaled' ? Math.sqrt(squares / headDim) || 1 : 1;
+    for (let i = 0; i < entries.length; i++) entries[i] *= norm[Math.floor(i / columns)] / size;
   }
   warnings.push(foldedNorm(name));
   return matrix;

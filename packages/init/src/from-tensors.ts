@@ -28,7 +28,7 @@ import { deviceSingularValues } from './subspace/bidiagonal.js';
 const LARGEST_ON_HOST = { hardware: 256, software: 1024 };
 
 /** Options of {@link initialiseMla}. */
-export interface InitialiseMlaOptions extends Pick<MlaFromAttentionOptions, 'sharedRopeKey'> {
+export interface InitialiseMlaOptions extends Pick<MlaFromAttentionOptions, 'sharedRopeKey' | 'queryKeyNorm'> {
   /**
    * The attention layer's rotary frequencies in radians a token, d_h/2 of them. Given, the rope rows are chosen to match
    * them (`frequency-aware`); not given, they are the reference's last rows.
@@ -64,7 +64,7 @@ export async function initialiseMla(
   config: MlaConfig,
   options: InitialiseMlaOptions = {},
 ): Promise<InitialisedLayer<Omit<MlaFromAttentionResult, 'weights'>>> {
-  const { teacherFrequencies, sharedRopeKey, spectra } = options;
+  const { teacherFrequencies, sharedRopeKey, queryKeyNorm, spectra } = options;
   const conversion: MlaFromAttentionOptions = {
     hiddenSize: config.hiddenSize,
     headCount: config.headCount,
@@ -79,6 +79,7 @@ export async function initialiseMla(
     useLoraLayerNorm: config.useLoraLayerNorm,
     ...(teacherFrequencies && { ropeRows: 'frequency-aware', rope: { teacherFrequencies, ...ownRotation(config) } }),
     ...(sharedRopeKey && { sharedRopeKey }),
+    ...(queryKeyNorm && { queryKeyNorm }),
   };
   if (worksOnHost(attention, conversion, options.where)) {
     const { weights, ...details } = mlaWeightsFromAttention(await toHost(attention), conversion);
@@ -132,11 +133,12 @@ function ownRotation({ rope, qkRopeHeadDim }: MlaConfig): { frequencies: Float64
 }
 
 /** Options of {@link initialiseMamba2}. */
-export type InitialiseMamba2Options = Pick<Mamba2FromAttentionOptions, 'random' | 'biases'>;
+export type InitialiseMamba2Options = Pick<Mamba2FromAttentionOptions, 'random' | 'biases' | 'queryKeyNorm'>;
 
 /**
  * The weights of a Mamba2 layer from those of an attention layer, both on the device: see
- * {@link mamba2WeightsFromAttention}, whose result this gives to the bit. Nothing large is read back.
+ * {@link mamba2WeightsFromAttention}, whose result this gives to the bit where no norm is folded. Nothing large is read
+ * back.
  *
  * @param attention float32, float16 or bfloat16; not changed
  * @throws InitError for weights or sizes that do not fit; ZebraError `argument` without weights

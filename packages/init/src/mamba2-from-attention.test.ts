@@ -108,11 +108,51 @@ describe('mamba2WeightsFromAttention', () => {
         'v_proj.bias': { shape: [16], data: new Float32Array(16) },
         'k_norm.weight': { shape: [8], data: new Float32Array(8).fill(3) },
       },
-      { ...shape, random: seededRandom(1) },
+      { ...shape, queryKeyNorm: 'folded', random: seededRandom(1) },
     );
     expect(result.warnings.map(({ code }) => code)).toEqual(['bias-dropped', 'norm-folded']);
     expect(result.weights.get('in_proj.weight')!.data[48 * 6]).toBe(3 * source['k_proj.weight'].data[0]);
   });
+
+  test.each([false, true])(
+    'folded biases do what a bias of in_proj would (repeated before: %s)',
+    (repeatKvBeforeConv) => {
+      const source = countedWeights();
+      const bias = (count: number, at: number) => ({
+        shape: [count],
+        data: Float32Array.from({ length: count }, (_, i) => Math.sin(at + i)),
+      });
+      const biases = { 'q_proj.bias': bias(32, 1), 'k_proj.bias': bias(16, 50), 'v_proj.bias': bias(16, 90) };
+      const make = (choice: 'drop' | 'fold') =>
+        mamba2WeightsFromAttention(
+          { ...source, ...biases },
+          { ...shape, repeatKvBeforeConv, biases: choice, random: seededRandom(1) },
+        );
+      const [dropped, folded] = [make('drop'), make('fold')];
+      const repeat = ({ data }: HostTensor) =>
+        repeatKvBeforeConv
+          ? Array.from({ length: 32 }, (_, i) => data[8 * Math.floor(i / 16) + (i % 8)] as number)
+          : [...data];
+      const inputs = [
+        ...repeat(biases['v_proj.bias']),
+        ...repeat(biases['k_proj.bias']),
+        ...biases['q_proj.bias'].data,
+      ];
+      const taps = Float64Array.from(dropped.weights.get('conv1d.weight')!.data);
+      const before = dropped.weights.get('conv1d.bias')!.data;
+      const after = folded.weights.get('conv1d.bias')!.data;
+      expect(after).toHaveLength(inputs.length);
+      inputs.forEach((input, channel) => {
+        // What the convolution makes of a constant input: this much its output moves with a bias in front of it.
+        const moved = taps.subarray(4 * channel, 4 * channel + 4).reduce((sum, tap) => sum + tap * input, 0);
+        expect(after[channel]! - before[channel]!).toBeCloseTo(moved, 6);
+      });
+      for (const [name, weight] of folded.weights)
+        if (name !== 'conv1d.bias') expect(weight.data).toEqual(dropped.weights.get(name)!.data);
+      expect(folded.warnings.map(({ code }) => code)).toEqual(['bias-folded', 'bias-folded', 'bias-folded']);
+      expect(dropped.warnings.map(({ code }) => code)).toEqual(['bias-dropped', 'bias-dropped', 'bias-dropped']);
+    },
+  );
 
   test('refuses bad input', () => {
     expect(() => convert({ headDim: 4 })).toThrow(InitError);

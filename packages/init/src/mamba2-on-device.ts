@@ -12,7 +12,8 @@ import type { InitWarning } from './init-error.js';
 import { drawMamba2, foldBiases, type Mamba2FromAttentionOptions, withFolded } from './mamba2-from-attention.js';
 
 /**
- * As `mamba2WeightsFromAttention`, to the bit: only what is drawn, and the biases, pass through the host.
+ * As `mamba2WeightsFromAttention`, to the bit (but for folded norms, to rounding): only what is drawn, and the biases,
+ * pass through the host.
  */
 export async function mamba2TensorsFromAttention(
   attention: AttentionTensors,
