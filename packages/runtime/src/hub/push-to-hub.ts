@@ -1,4 +1,5 @@
 import { ZebraError } from '@zebra/tensor';
+import { finishWrite } from '@zebra/tensor/safetensors';
 import { readModelSpec } from '../checkpoint/load-model.js';
 import { HubClient } from './client.js';
 import { statusOf } from './errors.js';
@@ -49,6 +50,8 @@ export async function pushToHub(folder: string, repo: string, options: PushToHub
   if (settings.token === undefined) {
     throw new ZebraError('argument', 'pushToHub: expected a token that may write: the option token, or HF_TOKEN');
   }
+  // After a killed save the configs may still be under way.
+  await finishWrite(folder);
   const files = await filesOf(folder, repo, options.card);
   const meter = new ProgressMeter('upload', new Map(files.map(({ path, size }) => [path, size])), onProgress);
   const { createRepo, uploadFiles } = await import('@huggingface/hub');

@@ -1,6 +1,6 @@
 import { nodeFs, nodePath } from '../node-modules.js';
 import { fromSystemError, SafetensorsError, show } from './errors.js';
-import type { WriterFileSystem } from './file-system.js';
+import { nodeFileSystem, type WriterFileSystem } from './file-system.js';
 import { indexFileName, singleFileName } from './folder.js';
 import { PendingFile } from './pending-file.js';
 
@@ -49,6 +49,16 @@ export async function readCompanion(folder: string, name: string): Promise<strin
   if (open && Object.hasOwn(open.companions, name)) return open.companions[name] ?? undefined;
   const { join } = await nodePath();
   return readText(join(folder, name));
+}
+
+/**
+ * Finishes what a killed write of companions began, so that every file of the folder belongs to the tensors that are
+ * there; does nothing in a folder without such a write. The next write does the same. Node only.
+ *
+ * @throws SafetensorsError "io", "disk_full"
+ */
+export async function finishWrite(folder: string): Promise<void> {
+  await finishSwitch(folder, await nodeFileSystem());
 }
 
 /** Finishes what a killed write began, if its tensors are there. */

@@ -1,7 +1,7 @@
 import { mkdir, readdir, readFile, unlink, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { readCompanion } from './companions.js';
+import { finishWrite, readCompanion } from './companions.js';
 import { nodeFileSystem, type WriterFileSystem } from './file-system.js';
 import { openSafetensorsFolder } from './folder.js';
 import { writeSafetensorsFolder } from './folder-writer.js';
@@ -234,6 +234,16 @@ describe('writeSafetensorsFolder', () => {
       expect(await read()).toBe('new');
       await write({ entry, modified: 1_000_001, companions: { 'config.json': 'new' } });
       expect(await read()).toBe('old');
+      const write2 = {
+        entry,
+        modified: 1_000_000,
+        companions: { 'config.json': 'old', 'a.json': 'a', 'b.json': null },
+      };
+      await write(write2);
+      await writeFile(join(folder, 'b.json'), 'b');
+      await finishWrite(folder);
+      expect((await readdir(folder)).sort()).toEqual(['a.json', 'config.json', 'model.safetensors']);
+      await finishWrite(folder);
       await write({ entry: 'model.safetensors.index.json', modified: 1_000_000, companions: { 'config.json': 'new' } });
       expect(await read()).toBe('old');
       for (const companions of [{ '../x': 'new' }, { 'config.json': 7 }, {}, null]) {

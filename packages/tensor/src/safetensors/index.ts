@@ -1,4 +1,4 @@
-export { type Companions, readCompanion } from './companions.js';
+export { type Companions, finishWrite, readCompanion } from './companions.js';
 export { fromFloat32, toFloat32 } from './convert.js';
 export { dtypeBytes, dtypes, elementCount, isDtype, type SafetensorsDtype } from './dtypes.js';
 export { SafetensorsError, type SafetensorsErrorCode, type SafetensorsErrorParts } from './errors.js';
