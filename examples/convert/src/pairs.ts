@@ -1,6 +1,6 @@
 import type { PairLimits, PreferencePair, ReferenceLogProbabilities } from '@zebra/dpo';
 import { preferenceAccuracy } from '@zebra/dpo';
-import { buildPreferences, type Document, type Encoder, loadMisspellings, wordsOf } from 'zebra-example-corpus';
+import { buildPreferences, type Encoder } from 'zebra-example-corpus';
 import type { DemoData } from './data.js';
 
 /** Preference pairs as token ids. */
@@ -21,12 +21,11 @@ export interface LoadPairsOptions {
 }
 
 /**
- * Sentences of the test split: their beginning as prompt, their true end as chosen and one with common misspellings as
- * rejected response. No sentence is in both parts.
+ * Sentences of the test split: their beginning as prompt, their true end as chosen, and as rejected response one with an
+ * error of agreement or with words out of place, or the end of another sentence. No sentence is in both parts.
  */
 export function loadPairs({ encoder, documents }: DemoData, options: LoadPairsOptions): DemoPairs {
-  const all: Document[] = Object.values(documents).flat();
-  const built = buildPreferences(documents.test, { misspellings: loadMisspellings(wordsOf(all)), seed: options.seed });
+  const built = buildPreferences(documents.test, { seed: options.seed });
   const limits = { beginToken: encoder.bos, endToken: encoder.eos };
   const part = (texts: typeof built.train, most: number): PreferencePair[] => {
     const kept: PreferencePair[] = [];
@@ -51,7 +50,7 @@ function encode(encoder: Encoder, texts: { prompt: string; chosen: string; rejec
 export interface PreferenceQuality {
   /** Share of pairs whose chosen response is the more probable one. */
   readonly accuracy: number;
-  /** The same by log-probability per token, since misspelt words fall into more tokens. */
+  /** The same by log-probability per token, since the longer response is the less probable one. */
   readonly accuracyPerToken: number;
   /** Mean of log π(chosen) − log π(rejected), in nats. */
   readonly margin: number;

@@ -144,7 +144,7 @@ export interface SmartReport {
   readonly placement: readonly number[];
 }
 
-/** DPO on sentences against their misspelt versions. */
+/** DPO on sentences against wrong versions of them. */
 export interface PreferenceReport {
   readonly trainPairs: number;
   readonly evaluationPairs: number;

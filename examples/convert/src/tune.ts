@@ -13,7 +13,7 @@ export interface Tuning {
   readonly loss: number;
 }
 
-/** Tunes a hybrid, in place, to prefer sentences that are spelt right. */
+/** Tunes a hybrid, in place, to prefer sentences as they were written. */
 export async function tuneModel(run: DemoRun, hybrid: HybridModel): Promise<Tuning> {
   const { recipe, options } = run;
   run.enter('pairs');

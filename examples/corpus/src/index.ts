@@ -1,5 +1,6 @@
 export { type SplitMeta, splitMeta, writeSplit } from './cache.js';
 export { corpusVersions, loadDocuments, normaliseText } from './corpora.js';
+export { CORRUPTIONS, type Corruption } from './corruptions.js';
 export { type LoadOptions, loadTokenized, type TokenizedCorpus, tokenizeDocuments } from './dataset.js';
 export { type Document, SOURCES, type Source } from './documents.js';
 export { type Encoder, openEncoder } from './encoder.js';
@@ -10,7 +11,6 @@ export {
   type NgramOptions,
   trainKneserNey,
 } from './kneser-ney.js';
-export { loadMisspellings, type Misspellings, wordsOf } from './misspellings.js';
 export { countNgrams, type RawCounts } from './ngram-counts.js';
 export { interleave } from './order.js';
 export { buildPreferences, type PreferenceOptions, type PreferencePair, type PreferencePairs } from './preferences.js';

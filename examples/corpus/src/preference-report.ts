@@ -1,11 +1,11 @@
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { loadDocuments } from './corpora.js';
+import { CORRUPTIONS } from './corruptions.js';
 import { tokenizeDocuments } from './dataset.js';
 import { SOURCES } from './documents.js';
 import { openEncoder } from './encoder.js';
 import { trainKneserNey } from './kneser-ney.js';
-import { loadMisspellings, wordsOf } from './misspellings.js';
 import { buildPreferences, type PreferencePair } from './preferences.js';
 import { splitDocuments } from './split.js';
 
@@ -17,8 +17,7 @@ const { values } = parseArgs({
   },
 });
 const { documents } = splitDocuments(loadDocuments());
-const misspellings = loadMisspellings(wordsOf([...documents.train, ...documents.validation, ...documents.test]));
-const pairs = buildPreferences(documents.test, { misspellings, seed: Number(values.seed) });
+const pairs = buildPreferences(documents.test, { seed: Number(values.seed) });
 const encoder = openEncoder(values.tokenizer);
 const model = trainKneserNey(tokenizeDocuments(documents.train, encoder).documents, {
   order: 3,
@@ -38,31 +37,30 @@ const score = (prompt: string, continuation: string): { tokens: number; nats: nu
   return { tokens: ids.length, nats: whole - model.documentNats(Uint16Array.from(before)) };
 };
 
-console.log(
-  `${misspellings.size} words with misspellings; ${pairs.report.sentences} sentences, ${pairs.report.skipped} without such a word`,
-);
+console.log(`${pairs.report.sentences} sentences, ${pairs.report.skipped} that allow no corruption`);
 const report = (name: string, list: readonly PreferencePair[]): void => {
-  const scored = list.map(({ prompt, chosen, rejected }) => ({
+  const scored = list.map(({ prompt, chosen, rejected, corruption }) => ({
+    corruption,
     chosen: score(prompt, chosen),
     rejected: score(prompt, rejected),
   }));
   const sources = SOURCES.map((source) => `${source} ${list.filter((pair) => pair.source === source).length}`);
   console.log(`${name}: ${list.length} pairs (${sources.join(', ')})`);
   console.log(
-    `  tokens: chosen ${mean(scored.map((s) => s.chosen.tokens))}, rejected ${mean(scored.map((s) => s.rejected.tokens))}`,
+    `  tokens: chosen ${mean(scored.map((s) => s.chosen.tokens))}, rejected ${mean(scored.map((s) => s.rejected.tokens))}; ` +
+      `the rejected one has more in ${share(scored.map((s) => s.rejected.tokens > s.chosen.tokens))}, ` +
+      `fewer in ${share(scored.map((s) => s.rejected.tokens < s.chosen.tokens))}`,
   );
-  console.log(
-    `  bytes: chosen ${mean(list.map((p) => p.chosen.length))}, rejected ${mean(list.map((p) => p.rejected.length))}`,
-  );
-  console.log(
-    `  rejected has more tokens in ${share(scored.map((s) => s.rejected.tokens > s.chosen.tokens))}, words changed ${mean(list.map((p) => p.changes.length))}`,
-  );
-  console.log(
-    `  the trigram prefers the chosen one in ${share(scored.map((s) => s.chosen.nats < s.rejected.nats))} by sum, ` +
-      `in ${share(scored.map((s) => s.chosen.nats / s.chosen.tokens < s.rejected.nats / s.rejected.tokens))} by mean per token`,
-  );
+  for (const kind of ['all', ...CORRUPTIONS] as const) {
+    const some = kind === 'all' ? scored : scored.filter(({ corruption }) => corruption === kind);
+    console.log(
+      `  ${kind.padEnd(14)} ${String(some.length).padStart(5)}: the trigram prefers the chosen one in ` +
+        `${share(some.map((s) => s.chosen.nats < s.rejected.nats))} by sum, ` +
+        `in ${share(some.map((s) => s.chosen.nats / s.chosen.tokens < s.rejected.nats / s.rejected.tokens))} a token`,
+    );
+  }
 };
 report('train', pairs.train);
 report('evaluation', pairs.evaluation);
-for (const { prompt, chosen, rejected } of pairs.evaluation.slice(0, Number(values.show)))
-  console.log(`\n  ${prompt} |\n  +${chosen}\n  -${rejected}`);
+for (const { prompt, chosen, rejected, corruption } of pairs.evaluation.slice(0, Number(values.show)))
+  console.log(`\n  ${corruption}: ${prompt} |\n  +${chosen}\n  -${rejected}`);

@@ -5,6 +5,8 @@ export interface LayerInputs {
   readonly tokens: number;
   readonly width: number;
   readonly data: Float64Array;
+  /** Weight of that norm, [d]. */
+  readonly norm: ArrayLike<number>;
 }
 
 /** How a Qwen's attention is made linear before it is converted. */
@@ -51,21 +53,40 @@ export const foldNormWeights: Preparation = (attention) => attention;
  * Weights of the norms, and for each head the mean over the inputs of what its normalisation multiplies by,
  * E[1/rms(W_h·x)], go into its rows, so that queries and keys keep their size on the average.
  */
-export const foldNormScales: Preparation = (attention, inputs) => {
+export const foldNormScales: Preparation = (attention, inputs) => foldScales(attention, inputs, meanInverseRms);
+
+/**
+ * The same without any inputs: for inputs that are uncorrelated and of size 1 before the layer norm's weights g, the mean
+ * square of a head is ‖W_h·diag(g)‖² / d_h.
+ */
+export const foldEstimatedNormScales: Preparation = (attention, inputs) =>
+  foldScales(attention, inputs, estimatedInverseRms);
+
+type HeadScales = (weight: HostTensor, size: number, inputs: LayerInputs) => number[];
+
+function foldScales(attention: AttentionWeights, inputs: LayerInputs, scalesOf: HeadScales): AttentionWeights {
   const result = without(attention, /norm/);
   for (const letter of ['q', 'k']) {
     const norm = attention[`${letter}_norm.weight`];
     const weight = attention[`${letter}_proj.weight`]!;
     if (!norm) continue;
     const size = norm.data.length;
-    const scales = meanInverseRms(weight, size, inputs);
+    const scales = scalesOf(weight, size, inputs);
     result[`${letter}_proj.weight`] = changed(
       weight,
       (value, row) => value * norm.data[row % size]! * scales[Math.floor(row / size)]!,
     );
   }
   return result;
-};
+}
+
+function estimatedInverseRms({ shape, data }: HostTensor, size: number, { width, norm }: LayerInputs): number[] {
+  return Array.from({ length: shape[0]! / size }, (_, head) => {
+    let squares = 0;
+    for (let i = head * size * width; i < (head + 1) * size * width; i++) squares += (data[i]! * norm[i % width]!) ** 2;
+    return 1 / Math.sqrt(squares / size + 1e-6);
+  });
+}
 
 function changed({ shape, data }: HostTensor, f: (value: number, row: number, column: number) => number): HostTensor {
   const columns = shape[1]!;

@@ -25,9 +25,9 @@ export async function layerInputs(model: HybridModel, batches: TokenBatches): Pr
     }
     for (const owned of Object.values(batch)) owned.dispose();
   }
-  return parts.map((list) => {
+  return parts.map((list, layer) => {
     const data = Float64Array.from(list.flatMap((part) => [...part]));
-    return { tokens: data.length / width, width, data };
+    return { tokens: data.length / width, width, data, norm: norms[layer] as Float32Array };
   });
 }
 

@@ -9,6 +9,7 @@ import {
   dropBiases,
   dropNorms,
   foldBiases,
+  foldEstimatedNormScales,
   foldIntoConvolution,
   foldingResidual,
   foldNormScales,
@@ -19,7 +20,7 @@ import { layerInputs } from './inputs.js';
 import { attentionOf, makeStudent, readWeights, type StudentOptions } from './students.js';
 import { batchesOf, loadText, type QwenFamily, trainTeacher } from './teacher.js';
 
-const USAGE = `npm run qwen -w @zebra/integration -- [--steps N] [--ild N] [--seed N] [--json FILE] [--adapter NAME]
+const USAGE = `npm run qwen -w @zebra/integration -- [--family qwen2|qwen3] [--steps N] [--ild N] [--seed N] [--json FILE] [--adapter NAME]
 
 Trains a small Qwen2 and a small Qwen3 on the repository's corpus, and measures what becomes of Qwen2's biases and Qwen3's
 norms when their attention is turned into MLA and Mamba2: KL to the teacher at once, and after the same steps of ILD.
@@ -29,6 +30,7 @@ norms when their attention is turned into MLA and Mamba2: KL to the teacher at o
 
 const { values } = parseArgs({
   options: {
+    family: { type: 'string', multiple: true, default: ['qwen2', 'qwen3'] },
     steps: { type: 'string', default: '400' },
     ild: { type: 'string', default: '60' },
     seed: { type: 'string', default: '1' },
@@ -62,6 +64,7 @@ const CHOICES: Readonly<Record<QwenFamily, readonly Choice[]>> = {
     { name: 'norms dropped', prepare: dropNorms, kinds: BOTH },
     { name: "norms' weights folded into the rows", prepare: foldNormWeights, kinds: BOTH },
     { name: "norms' weights and mean scales folded into the rows", prepare: foldNormScales, kinds: BOTH },
+    { name: "norms' weights and scales estimated from weights", prepare: foldEstimatedNormScales, kinds: BOTH },
   ],
 };
 const RANKS = { qLoraRank: 48, kvLoraRank: 24 };
@@ -74,7 +77,7 @@ console.log(`on ${adapter}; ${steps} steps of training, ${ild} of ILD, seed ${se
 const text = loadText();
 const rows: object[] = [];
 
-for (const family of ['qwen2', 'qwen3'] as const) {
+for (const family of (['qwen2', 'qwen3'] as const).filter((name) => values.family.includes(name))) {
   const { teacher, nats, parameters } = await trainTeacher(device, family, text, { steps, seed });
   console.log(`\n${family}: ${parameters} parameters, ${nats.toFixed(3)} nats a token on validation`);
   const inputs = await layerInputs(teacher, batchesOf(device, text.calibration));

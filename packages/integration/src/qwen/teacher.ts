@@ -38,6 +38,12 @@ const CONFIGS: Readonly<Record<QwenFamily, object>> = {
  * scratch starts from, while those of the released Qwen2 are as large as what they are added to, and larger.
  */
 const BIAS_SIZE = 1;
+/**
+ * For the same reason the weights of query and key norms start spread out, as exp(N(0, 0.7²)), and the matrices before
+ * them three times as large as usual: a norm takes any size, so that a released model's may have any.
+ */
+const NORM_SPREAD = 0.7;
+const NORMED_SIZE = 3;
 
 /** The corpus, tokenised. */
 export interface Text {
@@ -120,15 +126,20 @@ function freshWeights(device: Device, specs: ReadonlyMap<string, Shape>, seed: n
   const random = new Random(seed);
   return new Map(
     [...specs].map(([name, shape]) => {
-      const scale = name.endsWith('bias')
-        ? BIAS_SIZE
-        : /embed|lm_head/.test(name)
-          ? 0.05
-          : 1 / Math.sqrt(shape[1] ?? 1);
-      const draw = /norm/.test(name) ? () => 1 : () => scale * random.normal();
+      const draw = drawOf(name, shape, specs, random);
       return [name, keep(tensor(device, Float32Array.from({ length: sizeOf(shape) }, draw), shape))];
     }),
   );
+}
+
+function drawOf(name: string, shape: Shape, specs: ReadonlyMap<string, Shape>, random: Random): () => number {
+  if (/[qk]_norm/.test(name)) return () => Math.exp(NORM_SPREAD * random.normal());
+  if (/norm/.test(name)) return () => 1;
+  if (name.endsWith('bias')) return () => BIAS_SIZE * random.normal();
+  if (/embed|lm_head/.test(name)) return () => 0.05 * random.normal();
+  const normed = /[qk]_proj/.test(name) && specs.has(name.replace('_proj', '_norm'));
+  const scale = (normed ? NORMED_SIZE : 1) / Math.sqrt(shape[1]!);
+  return () => scale * random.normal();
 }
 
 function sizeOf(shape: Shape): number {
