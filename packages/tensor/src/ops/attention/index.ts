@@ -71,6 +71,7 @@ export const attentionOp = defineOp<AttentionAttributes>({
     }
     return backward(call, outputs[0]!, outputs[1]!, gradients[0], needs);
   },
+  // All of q, k, v, what masks them, and y and lse.
   reference,
 });
 

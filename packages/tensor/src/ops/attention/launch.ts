@@ -5,6 +5,11 @@ import type { Kernel } from '../../device/kernel.js';
 import { MOST_QUERY } from './decode.wgsl.js';
 import { launchDecode } from './launch-decode.js';
 import { type MaskKind, maskKernel } from './mask.wgsl.js';
+import { chooseMatrix, type MatrixPass } from './matrix-choice.js';
+import { matrixForward } from './matrix-forward.wgsl.js';
+import { matrixKeyGradient, matrixQueryGradient } from './matrix-gradient.wgsl.js';
+import { matrixStatistics, statisticsRows } from './matrix-statistics.wgsl.js';
+import type { MatrixConstants } from './matrix-tile.wgsl.js';
 import { rowsForward, rowsKeyGradient, rowsQueryGradient, statisticsKernel } from './rows.wgsl.js';
 import { sharedForward, sharedKeyGradient, sharedQueryGradient } from './shared.wgsl.js';
 import type { Sizes } from './sizes.js';
@@ -55,9 +60,15 @@ interface Launch {
   /** Invocations of a linear kernel, or workgroups of a tiled one. */
   readonly count: number;
   readonly tiled?: boolean;
+  /** Bindings that are seen as vectors of 8 halves. */
+  readonly packed?: readonly string[];
 }
 
-function launch(call: Call, kernel: Kernel, { bindings, mask, constants, count, tiled }: Launch): void {
+function launch(
+  call: Call,
+  kernel: Kernel,
+  { bindings, mask, constants, count, tiled, packed = [] }: Launch,
+): void {
   const { device, sizes } = call;
   const all = {
     keySize: sizes.keySize,
@@ -68,7 +79,12 @@ function launch(call: Call, kernel: Kernel, { bindings, mask, constants, count, 
   };
   const bound = { ...bindings, ...('mask' in kernel.bindings && { mask: mask.buffer }) };
   device.dispatch(kernel, {
-    bindings: Object.fromEntries(Object.entries(bound).map(([name, tensor]) => [name, tensor?.range()])),
+    bindings: Object.fromEntries(
+      Object.entries(bound).map(([name, tensor]) => {
+        const range = tensor?.range();
+        return [name, range && packed.includes(name) ? { ...range, dtype: 'uint32' as const } : range];
+      }),
+    ),
     params: {
       count,
       batch: sizes.batch,
@@ -140,6 +156,29 @@ const GRADIENTS = {
   tiled: { query: tiledQueryGradient, key: tiledKeyGradient },
 };
 
+const dtypesOf = ({ q, k, v }: Call) => [q.dtype, k.dtype, v.dtype];
+
+/** Workgroups of a kernel for matrix units: a tile of rows of each batch entry and head. */
+function matrixCount({ sizes }: Call, pass: MatrixPass, { rows }: MatrixConstants): number {
+  const { batch, queries, heads, keys, keyHeads } = sizes;
+  return batch * (pass === 'key' ? keyHeads * Math.ceil(keys / rows) : heads * Math.ceil(queries / rows));
+}
+
+const PACKED = ['q', 'k', 'v', 'y', 'g', 'dq', 'dk', 'dv'];
+
+/** Runs a kernel for matrix units. */
+function launchMatrix(
+  call: Call,
+  pass: MatrixPass,
+  constants: MatrixConstants,
+  bindings: Launch['bindings'],
+  mask: Mask,
+): void {
+  const kernel = { forward: matrixForward, query: matrixQueryGradient, key: matrixKeyGradient }[pass];
+  const count = matrixCount(call, pass, constants);
+  launch(call, kernel, { bindings, mask, constants: { ...constants }, count, tiled: true, packed: PACKED });
+}
+
 /** Fills y and lse. */
 export function forward(call: Call, y: Tensor, lse: Tensor): void {
   const { sizes, q, k, v } = call;
@@ -148,10 +187,16 @@ export function forward(call: Call, y: Tensor, lse: Tensor): void {
     launchDecode(call, y, lse);
     return;
   }
+  const mask = maskOf(call);
+  const matrix = chooseMatrix(call.device.info, 'forward', sizes, mask.kind, dtypesOf(call));
+  if (matrix) {
+    launchMatrix(call, 'forward', matrix, { q, k, v, y, lse }, mask);
+    return;
+  }
   const kind = kindOf(call);
   const { constants, rows, tileHeads, tiled } = tilesOf(call, kind, sizes.group);
   const count = batch * Math.ceil(queries / rows) * (heads / tileHeads);
-  launch(call, FORWARD[kind], { bindings: { q, k, v, y, lse }, mask: maskOf(call), constants, count, tiled });
+  launch(call, FORWARD[kind], { bindings: { q, k, v, y, lse }, mask, constants, count, tiled });
 }
 
 /** Gradients of q, k, v where `needs` wants them. */
@@ -168,6 +213,21 @@ export function backward(
   const kind = kindOf(call);
   const mask = maskOf(call);
   const stats = allocateTensor(device, { shape: [batch, heads, queries, 2], dtype: 'float32' });
+  const dtypes = [...dtypesOf(call), g.dtype];
+  const byQuery = chooseMatrix(device.info, 'query', sizes, mask.kind, dtypes);
+  const byKey = chooseMatrix(device.info, 'key', sizes, mask.kind, dtypes);
+  if (byQuery && byKey) {
+    launch(call, matrixStatistics, {
+      bindings: { y, g, lse, stats },
+      mask: { ...mask, kind: 'none' },
+      count: Math.ceil((batch * heads * queries) / statisticsRows(sizes.valueSize)),
+      tiled: true,
+      packed: PACKED,
+    });
+    if (dq) launchMatrix(call, 'query', byQuery, { q, k, v, g, stats, dq }, mask);
+    if (dk || dv) launchMatrix(call, 'key', byKey, { q, k, v, g, stats, dk, dv }, mask);
+    return [dq, dk, dv];
+  }
   launch(call, statisticsKernel, {
     bindings: { y, g, lse, stats },
     mask: { ...mask, kind: 'none' },
