@@ -57,7 +57,31 @@ describe('state-space scan on matrix units, emulated', async () => {
     ['one token', { batch: 1, length: 1, heads: 1, shared: 1 }],
     ['a chunk less one', { batch: 1, length: 63, heads: 2, shared: 2 }],
     ['shared heads', { batch: 2, length: 64, heads: 4, shared: 2 }],
-    ['three chunks', { batch: 1, length: 130, heads: 2, shared: 1 }],
+    ['four chunks, the last one short', { batch: 1, length: 200, heads: 2, shared: 1 }],
+    [
+      'packed documents and padding',
+      {
+        batch: 2,
+        length: 150,
+        heads: 2,
+        shared: 1,
+        segments: (i) => [0, 0, 1, 1, 2, 2, 2, -1, 4, -1][Math.floor((i % 150) / 16)] ?? -1,
+      },
+    ],
+    [
+      'left padding, continued',
+      {
+        batch: 2,
+        length: 80,
+        heads: 1,
+        shared: 1,
+        initial: true,
+        segments: (i) => (i % 80 < 7 + Math.floor(i / 80) * 62 ? -1 : 0),
+      },
+    ],
+    ['continued', { batch: 1, length: 130, heads: 2, shared: 2, initial: true }],
+    ['decays of nearly 1', { batch: 1, length: 130, heads: 2, shared: 1, shift: -6 }],
+    ['vanishing decays', { batch: 1, length: 130, heads: 2, shared: 1, shift: 4 }],
   ];
   it.skipIf(device.info.subgroupMatrix.length === 0).each(cases)('%s', async (_name, size) =>
     checkOp(device, stateSpaceScanOp, caseOf(size), TOLERANCE),
