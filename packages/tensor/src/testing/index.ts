@@ -1,3 +1,4 @@
+export { assembleSource } from '../device/kernel.js';
 export { type CaseInput, checkOp, type OpCase, type Tolerance } from './check-op.js';
 export { relativeError } from './compare.js';
 export { type LinearModelSizes, linearModel, type OwnedModel } from './linear-model.js';

@@ -51,3 +51,17 @@ describe('causal convolution', async () => {
     await checkOp(device, causalConvolutionOp, caseOf(2, 30, 3, { segments, state: true }), TOLERANCE);
   });
 });
+
+describe('causal convolution on hardware', async () => {
+  const device = await testDevice('hardware');
+  const segments = (i: number) => [0, 0, 1, 2, 2, 2, -1, 2, 5, 5, -1, -1][Math.min(11, Math.floor((i % 70) / 6))]!;
+  it.each([
+    [1, 1, 4, {}],
+    [2, 35, 8, {}],
+    [1, 70, 5, {}],
+    [2, 70, 12, { segments }],
+    [2, 70, 4, { segments, state: true }],
+  ])('%i × %i tokens of %i channels', async (b, t, c, extra) =>
+    checkOp(device, causalConvolutionOp, caseOf(b, t, c, extra), TOLERANCE),
+  );
+});

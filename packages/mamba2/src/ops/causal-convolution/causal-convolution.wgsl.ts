@@ -1,8 +1,9 @@
-import { defineKernel, linearMain } from '@zebra/tensor';
+import { defineKernel, type KernelVariant, linearMain } from '@zebra/tensor';
 import { segmentHelpers } from '../../rows.js';
 
-/** Tokens that one invocation walks. */
-export const BLOCK = 16;
+/** Tokens that one invocation walks; on a GPU it fetches {@link AHEAD} of them at once. */
+export const blockOf = (software: boolean) => (software ? 16 : 32);
+const AHEAD = 4;
 
 const CONVOLUTION_PARAMS = {
   count: 'u32',
@@ -29,24 +30,48 @@ fn source_of(c: u32) -> u32 {
   return (c / p.inner) * p.key_value + (within / (p.head_dim * p.group)) * p.head_dim + within % p.head_dim;
 }`;
 
-/** The window of the last three inputs, and what a token does to it. `advance` gives whether the token counts. */
-const window = (segments: boolean, state: boolean) => /* wgsl */ `
-${segmentHelpers(segments, state)}
+/** Channels of an invocation: 1, or 4 as one vector (constant `vector`); places and strides then count vectors. */
+const widthOf = ({ constants }: KernelVariant) => (constants['vector'] === true ? 4 : 1);
+
+const vectors =
+  (...names: string[]) =>
+  ({ constants }: KernelVariant): Record<string, 4> =>
+    Object.fromEntries(constants['vector'] === true ? names.map((name) => [name, 4 as const]) : []);
+
+/**
+ * WGSL for the window of the last three inputs and the taps, of type V, one or four channels. `x1` is the newest of the
+ * three, `w3` the weight of the token's own input.
+ */
+function window(variant: KernelVariant): string {
+  const width = widthOf(variant);
+  const state = variant.has('state');
+  const V = width === 4 ? 'vec4<f32>' : 'f32';
+  // Weights and states of neighbouring channels lie four apart.
+  const across = (binding: string, at: string, tap: number) =>
+    `V(${Array.from({ length: width }, (_, k) => `f32(${binding}[${at} + ${4 * k + tap}u])`).join(', ')})`;
+  const held = (tap: number) => across('state', 'state_at', tap);
+  return /* wgsl */ `
+alias V = ${V};
+const WIDTH = ${width}u;
+${segmentHelpers(variant.has('segments'), state)}
 ${SOURCE}
-var<private> x1: f32;
-var<private> x2: f32;
-var<private> x3: f32;
+var<private> x1: V;
+var<private> x2: V;
+var<private> x3: V;
+var<private> w0: V;
+var<private> w1: V;
+var<private> w2: V;
+var<private> w3: V;
+fn take_weights(c: u32) {
+${[0, 1, 2, 3].map((tap) => `  w${tap} = ${across('weight', 'c * 4u * WIDTH', tap)};`).join('\n')}
+}
 // How many of the three are of this token's document.
 var<private> depth: u32;
-fn x_value(b: u32, t: u32, c: u32) -> f32 { return f32(x[p.x_offset + (b * p.length + t) * p.x_stride + c]); }
+fn x_value(b: u32, t: u32, c: u32) -> V { return V(x[p.x_offset + (b * p.length + t) * p.x_stride + c]); }
 fn enter(b: u32, t: u32, c: u32, state_at: u32) {
-  x1 = 0.0; x2 = 0.0; x3 = 0.0; depth = 0u;
+  x1 = V(); x2 = V(); x3 = V(); depth = 0u;
   let origin = max(t, 3u) - 3u;
-${
-  state
-    ? '  if (leading(b, origin)) { x1 = state[state_at + 3u]; x2 = state[state_at + 2u]; x3 = state[state_at + 1u]; }'
-    : ''
-}
+${state ? `  if (leading(b, origin)) { x1 = ${held(3)}; x2 = ${held(2)}; x3 = ${held(1)}; }` : ''}
   for (var i = origin; i < t; i++) {
     if (padded(b, i)) { continue; }
     begin(b, i);
@@ -54,46 +79,80 @@ ${
   }
 }
 fn begin(b: u32, t: u32) {
-  if (starts(b, t)) { x1 = 0.0; x2 = 0.0; x3 = 0.0; depth = 0u; }
+  if (starts(b, t)) { x1 = V(); x2 = V(); x3 = V(); depth = 0u; }
 }
-fn shift(value: f32) { x3 = x2; x2 = x1; x1 = value; depth = min(depth + 1u, 3u); }
-fn sigmoid(v: f32) -> f32 {
+fn shift(value: V) { x3 = x2; x2 = x1; x1 = value; depth = min(depth + 1u, 3u); }
+fn sigmoid(v: V) -> V {
   let t = exp(-abs(v));
-  return select(t, 1.0, v >= 0.0) / (1.0 + t);
+  return select(t, V(1.0), v >= V(0.0)) / (1.0 + t);
 }`;
+}
 
-const INDICES = /* wgsl */ `
-  let c = i % p.channels;
-  let block = (i / p.channels) % p.blocks;
-  let b = i / (p.channels * p.blocks);
-  let source = source_of(c);
-  let w = vec4<f32>(f32(weight[c * 4u]), f32(weight[c * 4u + 1u]), f32(weight[c * 4u + 2u]), f32(weight[c * 4u + 3u]));
-  let shift_by = f32(bias[c]);
-  let first = block * ${BLOCK}u;
-  let last = min(first + ${BLOCK}u, p.length);
-  enter(b, first, source, (b * p.channels + c) * 4u);`;
+const indices = ({ software }: KernelVariant) => /* wgsl */ `
+  let channels = p.channels / WIDTH;
+  let c = i % channels;
+  let block = (i / channels) % p.blocks;
+  let b = i / (channels * p.blocks);
+  let source = source_of(c * WIDTH) / WIDTH;
+  take_weights(c);
+  let shift_by = V(bias[c]);
+  let first = block * ${blockOf(software)}u;
+  let last = min(first + ${blockOf(software)}u, p.length);
+  enter(b, first, source, (b * p.channels + c * WIDTH) * 4u);`;
 
-/** One invocation walks {@link BLOCK} tokens of one channel with the last three inputs in registers. */
+/**
+ * WGSL that walks the tokens from `first` to before `end`. `body` sees `t` and the fetched `values`, one after the other
+ * on CPU adapters, some ahead on GPUs: no fetch may move past a write of its own accord.
+ */
+function eachToken({ software }: KernelVariant, end: string, values: Record<string, string>, body: string): string {
+  const names = Object.keys(values);
+  if (software) {
+    const fetched = names.map((name) => `let ${name} = ${values[name]};`).join(' ');
+    return `  for (var t = first; t < ${end}; t++) {\n    ${fetched}${body}\n  }`;
+  }
+  const steps = Array.from({ length: AHEAD }, (_, k) => k);
+  const fetch = steps.map(
+    (k) => `    var ${names.map((name) => `${name}_${k} = V();`).join(' var ')}
+    { let t = min(base + ${k}u, ${end} - 1u); ${names.map((name) => `${name}_${k} = ${values[name]};`).join(' ')} }`,
+  );
+  const queued = steps.map((k) => `${k === 0 ? '' : 'else '}if (k == ${k}u) { ${names.map((name) => `${name} = ${name}_${k};`).join(' ')} }`);
+  return /* wgsl */ `  for (var base = first; base < ${end}; base += ${AHEAD}u) {
+${fetch.join('\n')}
+    for (var k = 0u; k < ${AHEAD}u; k++) {
+      let t = base + k;
+      if (t >= ${end}) { break; }
+      var ${names.map((name) => `${name} = V();`).join(' var ')}
+      ${queued.join(' ')}
+${body}
+    }
+  }`;
+}
+
+/** One invocation walks some tokens of its channels with the last three inputs in registers. */
 export const convolutionKernel = defineKernel({
   name: 'mamba2_convolution',
   bindings: { x: 'read', weight: 'read', bias: 'read', segments: 'read', state: 'read', y: 'write' },
   params: CONVOLUTION_PARAMS,
-  source: ({ has }) =>
-    `${window(has('segments'), has('state'))}${linearMain(
+  vectors: vectors('x', 'bias', 'y'),
+  source: (variant) =>
+    `${window(variant)}${linearMain(
       'p.count',
-      /* wgsl */ `${INDICES}
-  for (var t = first; t < last; t++) {
+      /* wgsl */ `${indices(variant)}
+${eachToken(
+  variant,
+  'last',
+  { value: 'x_value(b, t, source)' },
+  /* wgsl */ `
     let at = p.y_offset + (b * p.length + t) * p.y_stride + c;
     if (padded(b, t)) {
-      y[at] = y_t(0.0);
+      y[at] = y_t();
       continue;
     }
     begin(b, t);
-    let value = x_value(b, t, source);
-    let v = shift_by + w.w * value + w.z * x1 + w.y * x2 + w.x * x3;
+    let v = shift_by + w3 * value + w2 * x1 + w1 * x2 + w0 * x3;
     y[at] = y_t(v * sigmoid(v));
-    shift(value);
-  }`,
+    shift(value);`,
+)}`,
     )}`,
 });
 
@@ -114,46 +173,54 @@ export const convolutionGradientKernel = defineKernel({
     shares: 'write',
   },
   params: CONVOLUTION_PARAMS,
-  source: ({ has }) =>
-    `${window(has('segments'), has('state'))}${linearMain(
+  vectors: vectors('x', 'bias', 'g', 'dx', 'shares'),
+  source: (variant) =>
+    `${window(variant)}${linearMain(
       'p.count',
-      /* wgsl */ `${INDICES}
-  var dw = vec4<f32>();
-  var dbias = 0.0;
+      /* wgsl */ `${indices(variant)}
+  var dw0 = V(); var dw1 = V(); var dw2 = V(); var dw3 = V();
+  var dbias = V();
   // Gradients still to be completed, of this token and of the three before it; d_at is where those go.
-  var d1 = 0.0; var d2 = 0.0; var d3 = 0.0;
+  var d1 = V(); var d2 = V(); var d3 = V();
   var t1 = p.length; var t2 = p.length; var t3 = p.length;
-  for (var t = first; t < min(last + 3u, p.length); t++) {
+  let end = min(last + 3u, p.length);
+${eachToken(
+  variant,
+  'end',
+  { value: 'x_value(b, t, source)', up: 'V(g[(b * p.length + t) * channels + c])' },
+  /* wgsl */ `
     if (padded(b, t)) {
-      if (t < last) { dx[p.y_offset + (b * p.length + t) * p.y_stride + c] = dx_t(0.0); }
+      if (t < last) { dx[p.y_offset + (b * p.length + t) * p.y_stride + c] = dx_t(); }
       continue;
     }
     begin(b, t);
-    let value = x_value(b, t, source);
-    let v = shift_by + w.w * value + w.z * x1 + w.y * x2 + w.x * x3;
+    let v = shift_by + w3 * value + w2 * x1 + w1 * x2 + w0 * x3;
     let s = sigmoid(v);
-    let d = f32(g[(b * p.length + t) * p.channels + c]) * s * (1.0 + v * (1.0 - s));
+    let d = up * s * (1.0 + v * (1.0 - s));
     if (t < last) {
-      dw += d * vec4<f32>(x3, x2, x1, value);
+      dw0 += d * x3;
+      dw1 += d * x2;
+      dw2 += d * x1;
+      dw3 += d * value;
       dbias += d;
     }
-    if (depth > 0u) { d1 += w.z * d; }
-    if (depth > 1u) { d2 += w.y * d; }
-    if (depth > 2u) { d3 += w.x * d; }
+    if (depth > 0u) { d1 += w2 * d; }
+    if (depth > 1u) { d2 += w1 * d; }
+    if (depth > 2u) { d3 += w0 * d; }
     if (t3 < last) { dx[p.y_offset + (b * p.length + t3) * p.y_stride + c] = dx_t(d3); }
-    d3 = d2; d2 = d1; d1 = w.w * d;
+    d3 = d2; d2 = d1; d1 = w3 * d;
     t3 = t2; t2 = t1; t1 = t;
-    shift(value);
-  }
+    shift(value);`,
+)}
   if (t3 < last) { dx[p.y_offset + (b * p.length + t3) * p.y_stride + c] = dx_t(d3); }
   if (t2 < last) { dx[p.y_offset + (b * p.length + t2) * p.y_stride + c] = dx_t(d2); }
   if (t1 < last) { dx[p.y_offset + (b * p.length + t1) * p.y_stride + c] = dx_t(d1); }
-  let share = (b * p.blocks + block) * 5u * p.channels + c;
-  shares[share] = dw.x;
-  shares[share + p.channels] = dw.y;
-  shares[share + 2u * p.channels] = dw.z;
-  shares[share + 3u * p.channels] = dw.w;
-  shares[share + 4u * p.channels] = dbias;`,
+  let share = (b * p.blocks + block) * 5u * channels + c;
+  shares[share] = dw0;
+  shares[share + channels] = dw1;
+  shares[share + 2u * channels] = dw2;
+  shares[share + 3u * channels] = dw3;
+  shares[share + 4u * channels] = dbias;`,
     )}`,
 });
 

@@ -1,7 +1,7 @@
 import { allocateTensor, type Device, sum, type Tensor } from '@zebra/tensor';
 import type { Columns } from '../../rows.js';
 import {
-  BLOCK,
+  blockOf,
   convolutionGradientKernel,
   convolutionKernel,
   convolutionSharesKernel,
@@ -34,22 +34,28 @@ export interface ConvolutionOperands {
 
 const NO_REPEAT: RepeatedHeads = { headDim: 1, group: 1, keyValueSize: 0, innerSize: 0 };
 
-function paramsOf(o: ConvolutionOperands, y: { offset: number; stride: number }) {
+function paramsOf(o: ConvolutionOperands, y: { offset: number; stride: number }, block: number, width = 1) {
   const repeat = o.repeat ?? NO_REPEAT;
   return {
     length: o.length,
     channels: o.channels,
-    blocks: Math.ceil(o.length / BLOCK),
-    x_offset: o.x.offset,
-    x_stride: o.x.stride,
-    y_offset: y.offset,
-    y_stride: y.stride,
+    blocks: Math.ceil(o.length / block),
+    x_offset: o.x.offset / width,
+    x_stride: o.x.stride / width,
+    y_offset: y.offset / width,
+    y_stride: y.stride / width,
     repeat: o.repeat ? 1 : 0,
     head_dim: repeat.headDim,
     group: repeat.group,
     key_value: repeat.keyValueSize,
     inner: repeat.innerSize,
   };
+}
+
+/** Channels of an invocation: on a GPU four as a vector, where all places can be read as vectors. */
+function widthOf(device: Device, o: ConvolutionOperands, y: { offset: number; stride: number }): 1 | 4 {
+  const places = [o.channels, o.x.offset, o.x.stride, y.offset, y.stride, o.repeat?.headDim ?? 0];
+  return !device.info.software && places.every((value) => value % 4 === 0) ? 4 : 1;
 }
 
 const inputs = (o: ConvolutionOperands) => ({
@@ -61,10 +67,14 @@ const inputs = (o: ConvolutionOperands) => ({
 
 /** SiLU of the convolution into y [B, T, C]; the state is read only. */
 export function launchConvolution(device: Device, o: ConvolutionOperands, y: Tensor, state?: Tensor): void {
-  const count = o.batch * Math.ceil(o.length / BLOCK) * o.channels;
+  const place = { offset: 0, stride: o.channels };
+  const width = widthOf(device, o, place);
+  const params = paramsOf(o, place, blockOf(device.info.software), width);
+  const count = (o.batch * params.blocks * o.channels) / width;
   device.dispatch(convolutionKernel, {
     bindings: { ...inputs(o), state: state?.range(), y: y.range() },
-    params: { ...paramsOf(o, { offset: 0, stride: o.channels }), count },
+    params: { ...params, count },
+    constants: { vector: width === 4 },
     groups: Math.ceil(count / device.workgroupOf(convolutionKernel)),
   });
 }
@@ -77,8 +87,8 @@ export function launchConvolutionGradient(
   dx: Columns,
   state?: Tensor,
 ): { weight: Tensor; bias: Tensor } {
-  const blocks = Math.ceil(o.length / BLOCK);
-  const count = o.batch * blocks * o.channels;
+  const block = blockOf(device.info.software);
+  const blocks = Math.ceil(o.length / block);
   const shares = allocateTensor(device, { shape: [o.batch * blocks, 5, o.channels], dtype: 'float32' });
   const direct = o.repeat
     ? {
@@ -87,17 +97,20 @@ export function launchConvolutionGradient(
         stride: o.channels,
       }
     : dx;
+  const width = widthOf(device, o, direct);
+  const count = (o.batch * blocks * o.channels) / width;
   device.dispatch(convolutionGradientKernel, {
     bindings: { ...inputs(o), state: state?.range(), g: g.range(), dx: direct.tensor.range(), shares: shares.range() },
-    params: { ...paramsOf(o, direct), count },
+    params: { ...paramsOf(o, direct, block, width), count },
+    constants: { vector: width === 4 },
     groups: Math.ceil(count / device.workgroupOf(convolutionGradientKernel)),
   });
   if (o.repeat) {
-    const width = 2 * o.repeat.keyValueSize + o.repeat.innerSize;
-    const columns = o.batch * o.length * width;
+    const sources = 2 * o.repeat.keyValueSize + o.repeat.innerSize;
+    const columns = o.batch * o.length * sources;
     device.dispatch(foldChannelsKernel, {
       bindings: { g: direct.tensor.range(), dx: dx.tensor.range() },
-      params: { ...paramsOf(o, dx), columns: width, count: columns },
+      params: { ...paramsOf(o, dx, block), columns: sources, count: columns },
       groups: Math.ceil(columns / device.workgroupOf(foldChannelsKernel)),
     });
   }
@@ -118,7 +131,7 @@ export function launchConvolutionState(device: Device, o: ConvolutionOperands, s
   const { x, segments, weight, bias } = inputs(o);
   device.dispatch(convolutionStateKernel, {
     bindings: { x, segments, state: state.range(), ...(y && { weight, bias, y: y.range() }) },
-    params: { ...paramsOf(o, { offset: 0, stride: o.channels }), count },
+    params: { ...paramsOf(o, { offset: 0, stride: o.channels }, o.length), count },
     groups: Math.ceil(count / device.workgroupOf(convolutionStateKernel)),
   });
 }

@@ -39,6 +39,9 @@ describe('gated norm on hardware', async () => {
     [1, 1, 1, 1],
     [1, 63, 2, 20],
     [1, 9, 1, 64],
+    [2, 35, 3, 32],
+    [1, 37, 5, 128],
+    [1, 5, 1, 132],
   ])('%i × %i tokens, %i groups of %i', async (b, t, n, size) =>
     checkOp(device, gatedNormOp, caseOf(b, t, n, size, 0.1), TOLERANCE),
   );

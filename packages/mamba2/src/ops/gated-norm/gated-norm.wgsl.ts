@@ -3,7 +3,7 @@ import { defineKernel, type KernelVariant, linearMain } from '@zebra/tensor';
 /** Lanes that share a group on hardware. */
 const LANES = 16;
 
-const GATED_NORM_PARAMS = {
+export const GATED_NORM_PARAMS = {
   count: 'u32',
   size: 'u32',
   groups: 'u32',
@@ -14,7 +14,8 @@ const GATED_NORM_PARAMS = {
   epsilon: 'f32',
 } as const;
 
-const SIGMOID = /* wgsl */ `
+/** WGSL of the logistic function. */
+export const SIGMOID = /* wgsl */ `
 fn sigmoid(v: f32) -> f32 {
   let t = exp(-abs(v));
   return select(t, 1.0, v >= 0.0) / (1.0 + t);

@@ -3,7 +3,7 @@ import type { Mamba2Sizes } from '../../config.js';
 import { columns, expectArgument } from '../../rows.js';
 import { launchConvolution, launchConvolutionGradient, launchConvolutionState } from '../causal-convolution/launch.js';
 import { launchGatedNorm, launchGatedNormGradient } from '../gated-norm/launch.js';
-import { launchBackward, launchForward } from '../ssd/launch.js';
+import { gradientDtype, launchBackward, launchForward } from '../ssd/launch.js';
 import {
   convolutionOperands,
   convolvedLayout,
@@ -62,9 +62,11 @@ export const mixerOp = defineOp<Mamba2Sizes>({
     const xbc = convolve(device, input, sizes);
     const row = allocateTensor(device, input.row);
     const at = rowOffsets(sizes);
-    const dy = allocateTensor(device, { shape: y!.shape, dtype: 'float32' });
+    const ssd = ssdOperands(input, xbc, sizes, false);
+    const dtype = gradientDtype(device, ssd);
+    const dy = allocateTensor(device, { shape: y!.shape, dtype });
     const norm = launchGatedNormGradient(device, normOperands(input, y!, sizes), g!, dy, columns(row, at.z));
-    const dxbc = allocateTensor(device, { shape: xbc.shape, dtype: 'float32' });
+    const dxbc = allocateTensor(device, { shape: xbc.shape, dtype });
     const layout = convolvedLayout(sizes);
     const into = {
       x: columns(dxbc, layout.x),
@@ -72,7 +74,7 @@ export const mixerOp = defineOp<Mamba2Sizes>({
       c: columns(dxbc, layout.c),
       dt: columns(row, at.dt),
     };
-    const gates = launchBackward(device, ssdOperands(input, xbc, sizes, false), dy, into);
+    const gates = launchBackward(device, ssd, dy, into);
     const convolution = convolutionOperands(input, sizes);
     const { weight, bias } = launchConvolutionGradient(device, convolution, dxbc, columns(row, at.convolved));
     return [row, weight, bias, gates.dtBias, gates.aLog, gates.skip, norm];

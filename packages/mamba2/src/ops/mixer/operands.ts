@@ -3,7 +3,7 @@ import type { Mamba2Sizes } from '../../config.js';
 import { columns } from '../../rows.js';
 import type { ConvolutionOperands } from '../causal-convolution/launch.js';
 import type { GatedNormOperands } from '../gated-norm/launch.js';
-import type { SsdOperands } from '../ssd/launch.js';
+import type { SsdOperands } from '../ssd/operands.js';
 
 /** Inputs of the mixer operations, in order. */
 export interface MixerInputs {

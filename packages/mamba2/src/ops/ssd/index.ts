@@ -1,6 +1,7 @@
 import { allocateTensor, defineOp, type Tensor, type TensorSpec, ZebraError, zeros } from '@zebra/tensor';
 import { columns, expectArgument } from '../../rows.js';
-import { launchBackward, launchForward, launchStep, type SsdOperands } from './launch.js';
+import { launchBackward, launchForward, launchStep } from './launch.js';
+import type { SsdOperands } from './operands.js';
 import { ssdReference, ssdReferenceBackward } from './reference.js';
 
 const NAME = 'stateSpaceScan';

@@ -10,30 +10,9 @@ import {
   tokenProductKernel,
 } from './gradient.wgsl.js';
 import { recurrentKernel } from './recurrent.wgsl.js';
+import { fitsVectors, launchMatrixBackward, launchMatrixForward, takesMatrixUnits } from './matrix/launch.js';
+import type { SsdGradients, SsdOperands } from './operands.js';
 import { stepKernel } from './step.wgsl.js';
-
-/** Operands of the state-space operation, wherever their columns lie. */
-export interface SsdOperands {
-  readonly batch: number;
-  readonly length: number;
-  readonly heads: number;
-  /** Heads that share one x and one B: 1 where those have all heads. */
-  readonly group: number;
-  /** P. */
-  readonly headDim: number;
-  /** N. */
-  readonly stateSize: number;
-  readonly x: Columns;
-  readonly b: Columns;
-  readonly c: Columns;
-  readonly dt: Columns;
-  readonly dtBias: Tensor;
-  readonly aLog: Tensor;
-  readonly skip: Tensor;
-  readonly segments?: Tensor | undefined;
-  /** Whether a state is continued from: then the first token does not cut it. */
-  readonly continued: boolean;
-}
 
 /** One operand of a scan: `group` heads share its columns. */
 interface Operand extends Columns {
@@ -157,8 +136,17 @@ function launchScan(device: Device, o: SsdOperands, gates: Tensor, s: ScanOption
 const own = (c: Columns): Operand => ({ ...c, group: 1 });
 const grouped = (c: Columns, o: SsdOperands): Operand => ({ ...c, group: o.group });
 
+/**
+ * dtype in which the gradients of x, B, C and y are best kept between kernels: that of the operands on the matrix units,
+ * where the scan takes those.
+ */
+export function gradientDtype(device: Device, o: SsdOperands): 'float16' | 'float32' {
+  return takesMatrixUnits(device, o) ? 'float16' : 'float32';
+}
+
 /** y [B, T, H·P] into its columns; `state` [B, H, P, N] is entered with and left in place. */
 export function launchForward(device: Device, o: SsdOperands, y: Columns, state?: Tensor): void {
+  if (takesMatrixUnits(device, o) && fitsVectors(y)) return launchMatrixForward(device, o, y, state);
   const gates = launchGates(device, o);
   launchScan(device, o, gates, {
     u: grouped(o.x, o),
@@ -174,20 +162,10 @@ export function launchForward(device: Device, o: SsdOperands, y: Columns, state?
   });
 }
 
-/** Where {@link launchBackward} writes. */
-export interface SsdGradients {
-  readonly x: Columns;
-  readonly b: Columns;
-  readonly c: Columns;
-  readonly dt: Columns;
-  /** Gradient of the state entered with, when wanted; zero before. */
-  readonly initial?: Tensor | undefined;
-}
-
 /**
  * Gradients of x, B, C and dt into their columns, and of dt_bias, A_log and D as new tensors. Recomputes the states.
  *
- * @param dy gradient of the forward's output, contiguous [B, T, H·P]
+ * @param dy gradient of the forward's output, contiguous [B, T, H·P]; the matrix units take float16 throughout
  */
 export function launchBackward(
   device: Device,
@@ -197,10 +175,13 @@ export function launchBackward(
   initial?: Tensor,
 ): { dtBias: Tensor; aLog: Tensor; skip: Tensor } {
   const { batch, length, heads, headDim, stateSize } = o;
-  const chunks = chunksOf(o);
-  const gates = launchGates(device, o);
   const inner = heads * headDim;
   const dyColumns: Operand = { tensor: dy, offset: 0, stride: inner, group: 1 };
+  if (takesMatrixUnits(device, o) && [dyColumns, into.x, into.b, into.c].every(fitsVectors)) {
+    return splitShares(device, o, launchMatrixBackward(device, o, dyColumns, into, initial));
+  }
+  const chunks = chunksOf(o);
+  const gates = launchGates(device, o);
   const edgeShape = [batch, heads, chunks, stateSize, headDim];
   const stateEdges = float32(device, edgeShape);
   const gradientEdges = float32(device, edgeShape);
@@ -353,14 +334,19 @@ function gateGradients(device: Device, o: SsdOperands, terms: GateTerms, into: C
     },
     groups: groupsFor(device, gateGradientKernel, count),
   });
+  return splitShares(device, o, shares);
+}
+
+/** Sums the chunks' shares [chunk, 3, H] into the gradients of dt_bias, A_log and D. */
+function splitShares(device: Device, o: SsdOperands, shares: Tensor) {
   const totals = sum(shares, { axes: [0] });
   const dtBias = allocateTensor(device, o.dtBias);
   const aLog = allocateTensor(device, o.aLog);
   const skip = allocateTensor(device, o.skip);
   device.dispatch(splitSharesKernel, {
     bindings: { totals: totals.range(), dt_bias: dtBias.range(), a_log: aLog.range(), skip: skip.range() },
-    params: { count: heads },
-    groups: groupsFor(device, splitSharesKernel, heads),
+    params: { count: o.heads },
+    groups: groupsFor(device, splitSharesKernel, o.heads),
   });
   return { dtBias, aLog, skip };
 }

@@ -1,0 +1,185 @@
+import { allocateTensor, type Device, type Shape, type Tensor } from '@zebra/tensor';
+import type { Columns } from '../../../rows.js';
+import { CHUNK } from '../gates.wgsl.js';
+import type { SsdGradients, SsdOperands } from '../operands.js';
+import { edgesMemory, matrixEdgesKernel } from './edges.wgsl.js';
+import { forwardMemory, matrixForwardKernel } from './forward.wgsl.js';
+import { HEADS, matrixGateGradientKernel, matrixGatesKernel } from './gates.wgsl.js';
+import { gradientBytes, matrixGradientKernel } from './gradient.wgsl.js';
+import { HALVES, type ScanConstants, THREADS } from './tiles.wgsl.js';
+
+/** Sizes of heads and states that the kernels are written for: others leave subgroups idle or pass the memory. */
+const SIZES = [32, 64];
+
+/** Lanes of a subgroup that the kernels are written for. */
+const LANES = 32;
+
+const GATES_BYTES = 16 * CHUNK;
+
+const chunksOf = (o: SsdOperands) => Math.ceil(o.length / CHUNK);
+const float32 = (device: Device, shape: Shape) => allocateTensor(device, { shape, dtype: 'float32' });
+
+/**
+ * Whether the scan takes the matrix units: an adapter that has them and memory enough for a workgroup, float16 operands
+ * that can be read as vectors, and heads and states of 32 or 64.
+ */
+export function takesMatrixUnits(device: Device, o: SsdOperands): boolean {
+  const { info } = device;
+  const { headDim, stateSize } = o;
+  if (info.software || !info.float16 || info.subgroupSize !== LANES) return false;
+  if (!info.subgroupMatrix.some(({ m, n, k }) => m === 16 && n === 16 && k === 16)) return false;
+  if (!SIZES.includes(headDim) || !SIZES.includes(stateSize)) return false;
+  const constants = constantsOf(o);
+  const most = Math.max(
+    16 * forwardMemory(constants).size + GATES_BYTES,
+    16 * edgesMemory(constants).size,
+    gradientBytes(constants),
+  );
+  if (most > info.workgroupMemory || device.limits.maxComputeInvocationsPerWorkgroup < THREADS) return false;
+  return [o.x, o.b, o.c].every(fitsVectors);
+}
+
+/** Whether columns are float16 and can be read as vectors of 8. */
+export function fitsVectors({ tensor, offset, stride }: Columns): boolean {
+  return tensor.dtype === 'float16' && offset % HALVES === 0 && stride % HALVES === 0;
+}
+
+function constantsOf({ headDim, stateSize }: SsdOperands): ScanConstants {
+  return { matrixM: 16, matrixN: 16, matrixK: 16, lanes: LANES, headDim, stateSize };
+}
+
+/** Columns of halves, bound as vectors of 8 of them. */
+const vectors = ({ tensor }: Columns) => ({ ...tensor.range(), dtype: 'uint32' as const });
+
+function at(name: string, { offset, stride }: Columns): Record<string, number> {
+  return { [`${name}_at`]: offset / HALVES, [`${name}_step`]: stride / HALVES };
+}
+
+const placesOf = (o: SsdOperands) => ({
+  length: o.length,
+  heads: o.heads,
+  chunks: chunksOf(o),
+  group: o.group,
+  ...at('x', o.x),
+  ...at('b', o.b),
+  ...at('c', o.c),
+});
+
+/** The gates of the chunked form, [B, T, H, 4]. */
+function launchGates(device: Device, o: SsdOperands): Tensor {
+  const gates = float32(device, [o.batch, o.length, o.heads, 4]);
+  const count = o.batch * chunksOf(o) * Math.ceil(o.heads / HEADS);
+  device.dispatch(matrixGatesKernel, {
+    bindings: {
+      dt: o.dt.tensor.range(),
+      dt_bias: o.dtBias.range(),
+      a_log: o.aLog.range(),
+      segments: o.segments?.range(),
+      gates: gates.range(),
+    },
+    params: { count, length: o.length, heads: o.heads, chunks: chunksOf(o), offset: o.dt.offset, stride: o.dt.stride },
+    constants: { continued: o.continued },
+    groups: count,
+  });
+  return gates;
+}
+
+/** y [B, T, H·P], float16, into its columns; `state` [B, H, P, N] is entered with and left in place. */
+export function launchMatrixForward(device: Device, o: SsdOperands, y: Columns, state?: Tensor): void {
+  const gates = launchGates(device, o);
+  const count = o.batch * o.heads;
+  device.dispatch(matrixForwardKernel, {
+    bindings: {
+      x: vectors(o.x),
+      b: vectors(o.b),
+      c: vectors(o.c),
+      gates: gates.range(),
+      skip: o.skip.range(),
+      state: state?.range(),
+      y: vectors(y),
+    },
+    params: { ...placesOf(o), ...at('y', y), count },
+    constants: { ...constantsOf(o) },
+    groups: count,
+  });
+}
+
+/**
+ * Gradients of x, B, C (float16) and dt into their columns; the shares of dt_bias, A_log and D of each chunk,
+ * [batch·chunk, 3, H]. Recomputes the states.
+ */
+export function launchMatrixBackward(
+  device: Device,
+  o: SsdOperands,
+  dy: Columns,
+  into: SsdGradients,
+  initial?: Tensor,
+): Tensor {
+  const { batch, length, heads, headDim, stateSize } = o;
+  const chunks = chunksOf(o);
+  const gates = launchGates(device, o);
+  const edges = { shape: [batch, heads, chunks, headDim, stateSize], dtype: 'float16' as const };
+  const [states, carried] = [allocateTensor(device, edges), allocateTensor(device, edges)];
+  const places = { ...placesOf(o), ...at('dy', dy) };
+  const shared = {
+    x: vectors(o.x),
+    b: vectors(o.b),
+    c: vectors(o.c),
+    dy: vectors(dy),
+    gates: gates.range(),
+    states: { ...states.range(), dtype: 'uint32' as const },
+    carried: { ...carried.range(), dtype: 'uint32' as const },
+  };
+  const constants = { ...constantsOf(o) };
+  device.dispatch(matrixEdgesKernel, {
+    bindings: { ...shared, initial: initial?.range(), initial_gradient: into.initial?.range() },
+    params: { ...places, count: batch * heads },
+    constants,
+    groups: [batch * heads, 1, 2],
+  });
+  const products = float32(device, [batch, length, heads, 4]);
+  const through = float32(device, [batch, length, heads]);
+  // One tensor may be written through one binding only.
+  const apart = (part: Columns) => (part.tensor.storage === into.x.tensor.storage ? undefined : vectors(part));
+  const count = (batch * heads * chunks) / o.group;
+  device.dispatch(matrixGradientKernel, {
+    bindings: {
+      ...shared,
+      skip: o.skip.range(),
+      dx: vectors(into.x),
+      db: apart(into.b),
+      dc: apart(into.c),
+      products: products.range(),
+      through: through.range(),
+    },
+    params: { ...places, ...at('dx', into.x), ...at('db', into.b), ...at('dc', into.c), count },
+    constants,
+    groups: count,
+  });
+  const shares = float32(device, [batch * chunks, 3, heads]);
+  const blocks = batch * chunks * Math.ceil(heads / HEADS);
+  device.dispatch(matrixGateGradientKernel, {
+    bindings: {
+      products: products.range(),
+      through: through.range(),
+      gates: gates.range(),
+      dt: o.dt.tensor.range(),
+      dt_bias: o.dtBias.range(),
+      a_log: o.aLog.range(),
+      ddt: into.dt.tensor.range(),
+      shares: shares.range(),
+    },
+    params: {
+      count: blocks,
+      length,
+      heads,
+      chunks,
+      offset: o.dt.offset,
+      stride: o.dt.stride,
+      out_offset: into.dt.offset,
+      out_stride: into.dt.stride,
+    },
+    groups: blocks,
+  });
+  return shares;
+}
