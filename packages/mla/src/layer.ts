@@ -27,8 +27,8 @@ import {
 } from '@zebra/tensor/nn';
 import { type MlaConfig, type MlaSizes, mlaSizes, mlaWeightSpecs } from './config.js';
 import { MlaState } from './latent-cache.js';
-import { absorbStep } from './ops/absorb-step/index.js';
 import { absorbQueries, expandValues } from './ops/absorb/index.js';
+import { absorbStep } from './ops/absorb-step/index.js';
 import { joinKeys } from './ops/join-keys/index.js';
 import { joinLatent, splitLatent } from './ops/split-latent/index.js';
 import { assertComputable, assertLeading, shapeError } from './shapes.js';

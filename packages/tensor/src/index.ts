@@ -25,13 +25,13 @@ export { elementCount, type Shape, type TensorSpec } from './core/shape.js';
 export { type ReadData, Tensor } from './core/tensor.js';
 export type { Device, DeviceInfo, DeviceOptions, DeviceStatistics, MatrixShape, Program } from './device/device.js';
 export { defineKernel, type Kernel, type KernelVariant, linearMain, rowMain } from './device/kernel.js';
-export { type MemoryItem, type MemoryReport, memoryReport } from './device/memory-report.js';
 export {
   type MatrixArray,
   type MatrixUnitSizes,
   MatrixUnits,
   matrixDirectives,
 } from './device/matrix-units.wgsl.js';
+export { type MemoryItem, type MemoryReport, memoryReport } from './device/memory-report.js';
 export { type AdapterChoice, type OpenDeviceOptions, openDevice } from './device/open.js';
 export type { KernelTime } from './device/profile.js';
 export { ZebraError, type ZebraErrorCode } from './errors.js';

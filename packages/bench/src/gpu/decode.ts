@@ -191,7 +191,9 @@ async function products(bandwidth: number): Promise<void> {
       );
       const milliseconds = (await time(program, small ? 2 : Math.ceil(4e9 / (2 * n * k * copies)))) / copies;
       const rate = (2 * (n * k + m * (n + k))) / milliseconds / 1e6;
-      line.push(`M=${m} ${(milliseconds * 1e3).toFixed(1)} us ${rate.toFixed(0)} GB/s ${((100 * rate) / bandwidth).toFixed(0)}%`);
+      line.push(
+        `M=${m} ${(milliseconds * 1e3).toFixed(1)} us ${rate.toFixed(0)} GB/s ${((100 * rate) / bandwidth).toFixed(0)}%`,
+      );
       program.dispose();
       for (const item of [x, y, ...weights]) item.dispose();
     }
@@ -223,7 +225,10 @@ async function checkModel(name: string, layers: HybridConfig['layers'] | undefin
             Int32Array.from({ length: batch * size }, (_, i) => values(Math.floor(i / size), start + (i % size))),
             [batch, size],
           );
-        return model.forward(cut((row, t) => ids[row * tokens + t]!), { positions: cut((_, t) => t), cache });
+        return model.forward(
+          cut((row, t) => ids[row * tokens + t]!),
+          { positions: cut((_, t) => t), cache },
+        );
       });
       const got = await part.read();
       part.dispose();

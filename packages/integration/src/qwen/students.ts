@@ -60,14 +60,15 @@ export async function makeStudent(teacher: HybridModel, options: StudentOptions)
   const made = new Map([...given].filter(([name]) => !name.includes('.self_attn.')));
   const random = new Random(seed);
   const warnings: InitWarning[] = [];
-  const { rope: _, ...sizes } = { ...config, ...hybrid.mla };
+  // The config's rotary embedding and its flag for norms are not what the conversion means by these names.
+  const { rope: _rope, queryKeyNorm: _norm, ...sizes } = { ...config, ...hybrid.mla };
   layers.forEach((kind, layer) => {
     const attention = attentionOf(given, layer);
     const prepared = prepare?.(layer, attention) ?? attention;
     const mixer =
       kind === 'mla'
         ? mlaWeightsFromAttention(prepared, sizes)
-        : mamba2WeightsFromAttention(prepared, { ...config, random: () => random.uniform() });
+        : mamba2WeightsFromAttention(prepared, { ...sizes, random: () => random.uniform() });
     warnings.push(...mixer.warnings);
     finish?.(attention, mixer.weights);
     const prefix = `model.layers.${layer}.${kind === 'mla' ? 'mla' : 'mamba'}.`;

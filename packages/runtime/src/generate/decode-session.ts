@@ -1,5 +1,17 @@
 // Shapes: B rows, T prompt tokens (padding included), D hidden size, V vocabulary.
-import { advanceAll, argmax, keep, matmul, type Program, reshape, scope, slice, type Tensor, tensor, ZebraError } from '@zebra/tensor';
+import {
+  advanceAll,
+  argmax,
+  keep,
+  matmul,
+  type Program,
+  reshape,
+  scope,
+  slice,
+  type Tensor,
+  tensor,
+  ZebraError,
+} from '@zebra/tensor';
 import type { Cache, CausalLM } from '@zebra/tensor/nn';
 import { type FeedState, feed, RING } from './feed.js';
 import type { PromptBatch } from './left-padding.js';

@@ -115,7 +115,9 @@ function eachToken({ software }: KernelVariant, end: string, values: Record<stri
     (k) => `    var ${names.map((name) => `${name}_${k} = V();`).join(' var ')}
     { let t = min(base + ${k}u, ${end} - 1u); ${names.map((name) => `${name}_${k} = ${values[name]};`).join(' ')} }`,
   );
-  const queued = steps.map((k) => `${k === 0 ? '' : 'else '}if (k == ${k}u) { ${names.map((name) => `${name} = ${name}_${k};`).join(' ')} }`);
+  const queued = steps.map(
+    (k) => `${k === 0 ? '' : 'else '}if (k == ${k}u) { ${names.map((name) => `${name} = ${name}_${k};`).join(' ')} }`,
+  );
   return /* wgsl */ `  for (var base = first; base < ${end}; base += ${AHEAD}u) {
 ${fetch.join('\n')}
     for (var k = 0u; k < ${AHEAD}u; k++) {

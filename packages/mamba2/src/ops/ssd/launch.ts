@@ -9,9 +9,9 @@ import {
   splitSharesKernel,
   tokenProductKernel,
 } from './gradient.wgsl.js';
-import { recurrentKernel } from './recurrent.wgsl.js';
 import { fitsVectors, launchMatrixBackward, launchMatrixForward, takesMatrixUnits } from './matrix/launch.js';
 import type { SsdGradients, SsdOperands } from './operands.js';
+import { recurrentKernel } from './recurrent.wgsl.js';
 import { stepKernel } from './step.wgsl.js';
 
 /** One operand of a scan: `group` heads share its columns. */

@@ -42,15 +42,34 @@ describe('absorbStep', async () => {
           const rows = put('rows');
           const norm = normed ? { weight: put('norm', 'float32'), eps: 1e-3 } : undefined;
           const sizes = { headCount: heads, nopeSize: nope, valueSize: value };
-          const y = absorbStep({ q: put('q'), down: put('down'), weight: put('weight'), norm, tables, positions, length: at, rows, ...sizes });
+          const y = absorbStep({
+            q: put('q'),
+            down: put('down'),
+            weight: put('weight'),
+            norm,
+            tables,
+            positions,
+            length: at,
+            rows,
+            ...sizes,
+          });
           // The parts that it stands for, in float32.
           const options = { start: nope, layout: 'interleaved' } as const;
-          const turned = rope(reshape(put('q', 'float32'), [batch, 1, heads, nope + ropeSize]), tables, positions, options);
+          const turned = rope(
+            reshape(put('q', 'float32'), [batch, 1, heads, nope + ropeSize]),
+            tables,
+            positions,
+            options,
+          );
           const lines = Array.from({ length: batch }, (_, row) =>
             host.down.data.slice(row * (extra + size) + extra, (row + 1) * (extra + size)),
           );
           const lineOf = (from: number, to: number) =>
-            tensor(device, lines.flatMap((line) => [...line.slice(from, to)]), [batch, 1, 1, to - from]);
+            tensor(
+              device,
+              lines.flatMap((line) => [...line.slice(from, to)]),
+              [batch, 1, 1, to - from],
+            );
           const plain = lineOf(0, latent);
           const latents = normed ? rmsNorm(plain, norm!.weight, { eps: 1e-3 }) : plain;
           const keys = rope(lineOf(latent, size), tables, positions, { layout: 'interleaved' });

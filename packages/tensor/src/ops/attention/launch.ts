@@ -64,11 +64,7 @@ interface Launch {
   readonly packed?: readonly string[];
 }
 
-function launch(
-  call: Call,
-  kernel: Kernel,
-  { bindings, mask, constants, count, tiled, packed = [] }: Launch,
-): void {
+function launch(call: Call, kernel: Kernel, { bindings, mask, constants, count, tiled, packed = [] }: Launch): void {
   const { device, sizes } = call;
   const all = {
     keySize: sizes.keySize,

@@ -27,21 +27,22 @@ const SHORT = 80;
  * Tiles by preference: the first that cuts the heads evenly and fits the workgroup's memory is taken. What they cost is
  * estimated in README.md.
  */
-const TILES: Readonly<Record<MatrixPass, { readonly short: readonly MatrixTile[]; readonly long: readonly MatrixTile[] }>> =
-  {
-    forward: {
-      short: [tile(128, 32, 4, 32), tile(64, 32, 2, 32), tile(32, 16, 1, 32)],
-      long: [tile(64, 32, 4, 32), tile(64, 32, 2, 32), tile(32, 16, 1, 32)],
-    },
-    query: {
-      short: [tile(64, 32, 4, 32, 2), tile(64, 32, 4, 32), tile(32, 16, 1, 32)],
-      long: [tile(64, 32, 8, 16), tile(32, 32, 2, 32), tile(32, 16, 1, 32)],
-    },
-    key: {
-      short: [tile(64, 32, 4, 32, 2), tile(64, 32, 4, 32), tile(32, 32, 2, 32), tile(32, 16, 1, 32)],
-      long: [tile(64, 32, 8, 16), tile(32, 32, 2, 32), tile(32, 16, 1, 32)],
-    },
-  };
+const TILES: Readonly<
+  Record<MatrixPass, { readonly short: readonly MatrixTile[]; readonly long: readonly MatrixTile[] }>
+> = {
+  forward: {
+    short: [tile(128, 32, 4, 32), tile(64, 32, 2, 32), tile(32, 16, 1, 32)],
+    long: [tile(64, 32, 4, 32), tile(64, 32, 2, 32), tile(32, 16, 1, 32)],
+  },
+  query: {
+    short: [tile(64, 32, 4, 32, 2), tile(64, 32, 4, 32), tile(32, 16, 1, 32)],
+    long: [tile(64, 32, 8, 16), tile(32, 32, 2, 32), tile(32, 16, 1, 32)],
+  },
+  key: {
+    short: [tile(64, 32, 4, 32, 2), tile(64, 32, 4, 32), tile(32, 32, 2, 32), tile(32, 16, 1, 32)],
+    long: [tile(64, 32, 8, 16), tile(32, 32, 2, 32), tile(32, 16, 1, 32)],
+  },
+};
 
 /** Lanes of a subgroup and sides of a matrix that the kernels are written for. */
 const LANES = 32;
@@ -55,7 +56,17 @@ export function matrixConstants(
   mask: MaskKind,
   chosen: MatrixTile,
 ): MatrixConstants | undefined {
-  const c = { ...chosen, lanes: LANES, matrixM: SIDE, matrixN: SIDE, matrixK: SIDE, keySize, valueSize, valueWidth, mask };
+  const c = {
+    ...chosen,
+    lanes: LANES,
+    matrixM: SIDE,
+    matrixN: SIDE,
+    matrixK: SIDE,
+    keySize,
+    valueSize,
+    valueWidth,
+    mask,
+  };
   const sums = { forward: [valueSize], query: [keySize], key: [keySize, valueSize] }[pass];
   if (!cutsEvenly(c, sums)) return undefined;
   const memory = pass === 'forward' ? forwardMemory(c) : gradientMemory(pass, c);

@@ -36,7 +36,11 @@ const normal = (magnitude: number) => (_: number, random: () => number) => {
 function opCase(c: Case) {
   const { batch = 1, queries, keys = queries, heads = 2, keyHeads = heads, keySize = 32, magnitude = 1 } = c;
   const { valueSize = keySize } = c;
-  const half = (shape: number[], values: CaseInput['values']) => ({ shape, dtype: 'float16' as const, values: values! });
+  const half = (shape: number[], values: CaseInput['values']) => ({
+    shape,
+    dtype: 'float16' as const,
+    values: values!,
+  });
   const int = (shape: number[], values: CaseInput['values']) => ({ shape, dtype: 'int32' as const, values: values! });
   return {
     inputs: [

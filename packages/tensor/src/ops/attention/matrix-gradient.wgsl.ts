@@ -180,8 +180,7 @@ function main(side: Side, c: MatrixConstants, units: MatrixUnits, want: Wants): 
   const at = layout(side, c);
   const { own, other } = operands(side, c);
   const two = c.buffers === 2;
-  const declare = (name: string) =>
-    each(down, (i) => each(across, (j) => units.declare(`${name}${i}_${j}`), ' '), ' ');
+  const declare = (name: string) => each(down, (i) => each(across, (j) => units.declare(`${name}${i}_${j}`), ' '), ' ');
   const buffer = (n: string) => (two ? `(${n} & 1u) * ${at.buffer}u` : '0u');
   const columns = (n: string) => `${at.columns}u${two ? ` + (${n} & 1u) * ${(at.kinds * c.step) / FLOATS}u` : ''}`;
   // Where a step's rows of the other side begin, and of which head.
@@ -201,7 +200,8 @@ function main(side: Side, c: MatrixConstants, units: MatrixUnits, want: Wants): 
   const refill = `${c.prefetch ? '' : fetch('(n + 1u)')}\n    ${keep('(n + 1u)')}`;
   const pass = (sums: string, size: number, target: string) =>
     throughMemory(c, units, sums, size, at.s, {
-      body: (column) => `if (inside) { ${writeHalves(target, `to * ${size / HALVES}u + (${column}) / ${HALVES}u`, '1.0')} }`,
+      body: (column) =>
+        `if (inside) { ${writeHalves(target, `to * ${size / HALVES}u + (${column}) / ${HALVES}u`, '1.0')} }`,
     });
   return /* wgsl */ `
   let tile = wid.x + wid.y * nwg.x;
@@ -263,9 +263,7 @@ function weights(side: Side, c: MatrixConstants, want: Wants, columns: string): 
   const lse = (h: number) => (side === 'query' ? 'vec4<f32>(stat.x)' : column(0, 'f32', h));
   const delta = (h: number) => (side === 'query' ? 'vec4<f32>(stat.y)' : column(1, 'f32', h));
   const same = (h: number) =>
-    c.mask === 'segments'
-      ? `${column(at.kinds - 1, 'i32', h)} == vec4<i32>(segment)`
-      : 'vec4<bool>(true)';
+    c.mask === 'segments' ? `${column(at.kinds - 1, 'i32', h)} == vec4<i32>(segment)` : 'vec4<bool>(true)';
   const seen = (h: number) => {
     const index = `four(origin + (v + ${h}u) * ${FLOATS}u)`;
     return side === 'query'

@@ -133,7 +133,9 @@ export const fetchLines = (l: Lines, first: string, end: string): string =>
 
 /** WGSL that puts what was fetched into workgroup memory. */
 export const keepLines = (l: Lines, at: string): string =>
-  each(passesOf(l), (f) => pass(l, f, `memory[${at} + line * ${halfPitch(l.size)}u + column] = fetched_${l.name}${f};`));
+  each(passesOf(l), (f) =>
+    pass(l, f, `memory[${at} + line * ${halfPitch(l.size)}u + column] = fetched_${l.name}${f};`),
+  );
 
 /** WGSL that loads the rows a subgroup owns as matrices `<name><i>_<k>`: through the start of workgroup memory. */
 export function loadOwn(c: MatrixConstants, units: MatrixUnits, l: Lines, first: string, end: string): string {

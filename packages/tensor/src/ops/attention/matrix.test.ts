@@ -39,8 +39,7 @@ function sourceOf(kernel: Kernel, constants: object, bound: readonly string[]): 
     subgroups: true,
     matrixEmulated: false,
   };
-  const workgroup =
-    typeof kernel.workgroup === 'function' ? kernel.workgroup(variant) : (kernel.workgroup as number);
+  const workgroup = typeof kernel.workgroup === 'function' ? kernel.workgroup(variant) : (kernel.workgroup as number);
   return assembleSource(kernel, { ...variant, workgroup }, bound);
 }
 
@@ -50,7 +49,8 @@ describe('the choice of attention on matrix units', () => {
       for (const sizes of [heads(32), heads(48), heads(64), heads(80), heads(96), heads(128), heads(64, 32)]) {
         for (const pass of PASSES) {
           const expected = workgroupMemory > 16384 || Math.max(sizes.keySize, sizes.valueSize) <= 64;
-          if (expected) expect(chooseMatrix(gpu({ workgroupMemory }), pass, sizes, 'segments', halves(4))).toBeDefined();
+          if (expected)
+            expect(chooseMatrix(gpu({ workgroupMemory }), pass, sizes, 'segments', halves(4))).toBeDefined();
         }
       }
     }

@@ -72,7 +72,8 @@ function source(constants: ScanConstants, units: MatrixUnits, { has }: KernelVar
   const along = (region: typeof m.u) => ({ region, alongK: false });
   const either = (reverse: string, forward: string) => `if (reverse) { ${reverse} } else { ${forward} }`;
   const fetchU = eachVector(CHUNK, rows, (u) => {
-    const from = (binding: string) => `next_u${u} = ${binding}[${binding}_at + (t0 + row) * p.${binding}_step + column];`;
+    const from = (binding: string) =>
+      `next_u${u} = ${binding}[${binding}_at + (t0 + row) * p.${binding}_step + column];`;
     return `next_u${u} = vec4<u32>(); if (row < tokens) { ${either(from('dy'), from('x'))} }`;
   });
   const fetchV = eachVector(CHUNK, cols, (u) => {
@@ -122,10 +123,8 @@ ${sums.map((name) => `  ${units.declare(name)}`).join('\n')}
 ${eachVector(CHUNK, rows, (u) => `${halvesAt(m.u)} = next_u${u};`)}
 ${eachVector(CHUNK, cols, (u) => `${halvesAt(m.v)} = next_v${u};`)}
     let edge = (item * p.chunks + select(step, p.chunks - 1u - step, reverse)) * ${(rows * cols) / 8}u;
-${eachVector(
-  rows,
-  cols,
-  (u) => either(`carried[edge + unit] = packed(low${u}, high${u});`, `states[edge + unit] = packed(low${u}, high${u});`),
+${eachVector(rows, cols, (u) =>
+  either(`carried[edge + unit] = packed(low${u}, high${u});`, `states[edge + unit] = packed(low${u}, high${u});`),
 )}
     workgroupBarrier();
     ${fetch('(step + 1u)')}

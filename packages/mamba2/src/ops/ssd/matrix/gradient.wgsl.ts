@@ -15,9 +15,9 @@ import {
   MEMORY,
   product,
   range,
+  type ScanConstants,
   SIDE,
   SUBGROUPS,
-  type ScanConstants,
   share,
   subgroupsMain,
   sumsOf,
@@ -46,8 +46,7 @@ export function gradientMemory({ headDim, stateSize }: ScanConstants) {
 }
 
 /** Bytes of workgroup memory. */
-export const gradientBytes = (constants: ScanConstants) =>
-  16 * (gradientMemory(constants).size + CHUNK) + 4 * PARTIALS;
+export const gradientBytes = (constants: ScanConstants) => 16 * (gradientMemory(constants).size + CHUNK) + 4 * PARTIALS;
 
 /**
  * All gradients of a chunk from the state that enters it and the gradient that is carried into it from its right
@@ -128,7 +127,8 @@ function source(constants: ScanConstants, units: MatrixUnits, { has }: KernelVar
   const { headDim: rows, stateSize: cols } = constants;
   const m = gradientMemory(constants);
   const [db, dc] = [has('db') ? 'db' : 'dx', has('dc') ? 'dc' : 'dx'];
-  const of = (name: string) => sumsOf(name, CHUNK, name === 'dx' || name === 'into_x' ? rows : name[0] === 'd' ? cols : CHUNK);
+  const of = (name: string) =>
+    sumsOf(name, CHUNK, name === 'dx' || name === 'into_x' ? rows : name[0] === 'd' ? cols : CHUNK);
   const sums = ['dx', 'into_x', 'dbs', 'dcs', 'g', 'hs'].flatMap(of);
   const clear = (...names: string[]) =>
     names
@@ -136,8 +136,13 @@ function source(constants: ScanConstants, units: MatrixUnits, { has }: KernelVar
       .map((name) => `    ${units.clear(name)}`)
       .join('\n');
   const along = (region: typeof m.x, alongK: boolean) => ({ region, alongK });
-  const multiply = (columns: number, depth: number, left: [typeof m.x, boolean], right: [typeof m.x, boolean], ...into: string[]) =>
-    product(units, { rows: CHUNK, columns, depth, left: along(...left), right: along(...right), into });
+  const multiply = (
+    columns: number,
+    depth: number,
+    left: [typeof m.x, boolean],
+    right: [typeof m.x, boolean],
+    ...into: string[]
+  ) => product(units, { rows: CHUNK, columns, depth, left: along(...left), right: along(...right), into });
   const scores = share(CHUNK, CHUNK);
   const scoreTiles = range(dealt(CHUNK, CHUNK).across);
 

@@ -123,7 +123,8 @@ export function lay(units: MatrixUnits, name: string, rows: number, columns: num
   return only(active, `    ${lines.join('\n    ')}`);
 }
 
-const only = (active: number, body: string) => (active === SUBGROUPS ? body : `    if (local.y < ${active}u) {${body}\n    }`);
+const only = (active: number, body: string) =>
+  active === SUBGROUPS ? body : `    if (local.y < ${active}u) {${body}\n    }`;
 
 /**
  * WGSL for what an invocation does with its vectors of 8 elements of a matrix of `columns`: `body` is given the index
@@ -134,7 +135,9 @@ export function eachVector(rows: number, columns: number, body: (round: number) 
   return range(rounds(rows, columns))
     .map((u) => {
       const lines = `let unit = lid + ${u * THREADS}u; let row = unit / ${width}u; let column = unit % ${width}u;\n      ${body(u)}`;
-      return rows * width >= (u + 1) * THREADS ? `    { ${lines} }` : `    if (lid + ${u * THREADS}u < ${rows * width}u) { ${lines} }`;
+      return rows * width >= (u + 1) * THREADS
+        ? `    { ${lines} }`
+        : `    if (lid + ${u * THREADS}u < ${rows * width}u) { ${lines} }`;
     })
     .join('\n');
 }
@@ -153,7 +156,8 @@ export const fetchRows = (name: string, columns: number, binding: string, place:
   eachVector(
     CHUNK,
     columns,
-    (u) => `${name}${u} = vec4<u32>(); if (row < tokens) { ${name}${u} = ${binding}[${place} + row * ${step} + column]; }`,
+    (u) =>
+      `${name}${u} = vec4<u32>(); if (row < tokens) { ${name}${u} = ${binding}[${place} + row * ${step} + column]; }`,
   );
 
 /** WGSL of element vectors in a region: 8 halves, and the first and second four of 8 floats. */
