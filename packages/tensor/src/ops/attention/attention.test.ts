@@ -176,6 +176,58 @@ describe('attention', () => {
     expect(device.statistics().liveBuffers).toBe(before);
   });
 
+  it.each([
+    { batch: 1, queries: 1, heads: 32, keySize: 160, valueSize: 128, keys: 150, keyLength: 141 },
+    { batch: 2, queries: 1, heads: 16, keySize: 80, valueSize: 64, keys: 70, keyLength: 70, padded: true },
+    { batch: 1, queries: 3, heads: 32, keySize: 80, valueSize: 64, keys: 64, keyLength: 3, magnitude: 6 },
+  ])('takes a latent cache to the matrix units: %o', async (c) => {
+    const device = await testDevice('matrix');
+    if (device.info.subgroupMatrix.length === 0) return;
+    const { batch, queries, heads, keySize, valueSize, keys, keyLength, padded = false, magnitude = 1 } = c;
+    const random = uniformSource(6);
+    const exact = (shape: number[], size: number) => {
+      const host = normalValues(shape, random);
+      return { ...host, data: host.data.map((v) => Math.round(v * size * 64) / 64) };
+    };
+    const q = exact([batch, queries, heads, keySize], magnitude);
+    const cache = exact([batch, keys, 1, keySize], 1);
+    const host = (values: Int32Array, shape: number[]) => ({ shape, data: Float64Array.from(values) });
+    const segments = new Int32Array(batch * queries);
+    const keySegments = Int32Array.from({ length: batch * keys }, (_, i) => leftPadded(keys)(i));
+    const length = Int32Array.of(keyLength);
+    const expected = attentionOp.reference.forward(
+      [
+        q,
+        cache,
+        cache,
+        ...(padded ? [host(segments, [batch, queries]), host(keySegments, [batch, keys])] : [undefined, undefined]),
+        host(length, [1]),
+      ],
+      { scale: 0.1, valueSize },
+    )[0]!;
+    // What was never written may be anything.
+    for (let row = 0; row < batch; row++)
+      cache.data.fill(Number.NaN, (row * keys + keyLength) * keySize, (row + 1) * keys * keySize);
+    const before = device.statistics().liveBuffers;
+    const y = scope(() => {
+      const rows = tensor(device, cache.data, cache.shape, { dtype: 'float16' });
+      const query = tensor(device, q.data, q.shape, { dtype: 'float16' });
+      return attention(query, rows, rows, {
+        scale: 0.1,
+        valueSize,
+        keyLength: tensor(device, length),
+        ...(padded && {
+          segments: tensor(device, segments, [batch, queries]),
+          keySegments: tensor(device, keySegments, [batch, keys]),
+        }),
+      });
+    });
+    // Probabilities and results are rounded to float16.
+    expect(relativeError(await y.read(), expected.data)).toBeLessThan(1e-3);
+    y.dispose();
+    expect(device.statistics().liveBuffers).toBe(before);
+  });
+
   // Inputs are exact in float16; outputs are rounded to its 11 bits, and so is the y that the gradient subtracts.
   it('computes in float32 on float16 tensors, where the adapter has them', async () => {
     const device = await testDevice();

@@ -3,6 +3,7 @@ import type { Tensor } from '../../core/tensor.js';
 import type { BoundRange } from '../../device/device.js';
 import { decodeMerge, decodeRows, decodeTiled, MOST_QUERY, PART } from './decode.wgsl.js';
 import { decodeLanes, LANE_ELEMENTS } from './decode-lanes.wgsl.js';
+import { type DecodeMatrixConstants, decodeMatrix, decodeMatrixMemory, MATRIX_SIDE } from './decode-matrix.wgsl.js';
 import type { Call } from './launch.js';
 import type { Sizes } from './sizes.js';
 
@@ -10,6 +11,8 @@ import type { Sizes } from './sizes.js';
 const SOFTWARE_PART = 32;
 // Workgroups that keep a large GPU busy: the keys are not cut into more parts than that takes.
 const FULL = 1056;
+// The same of the kernel for matrix units, of which fewer fit a multiprocessor.
+const FULL_MATRIX = 528;
 // Fewest keys of a part of the kernel for lanes: one turn of its loop.
 const SHORTEST_PART = 64;
 // Keys that a lane of that kernel asks for at once. Small subgroups are those of software adapters, which take half a
@@ -20,21 +23,58 @@ const MOST_HEADS = 4;
 
 /** How the keys are cut, and by which kernel. */
 interface Plan {
-  readonly kind: 'rows' | 'tiled' | 'lanes';
+  readonly kind: 'rows' | 'tiled' | 'lanes' | 'matrix';
   readonly tileHeads: number;
   readonly parts: number;
+  readonly constants: Readonly<Record<string, number>>;
 }
 
-function planOf({ device: { info }, sizes, q, k, v }: Call): Plan {
-  const { batch, queries, heads, keys, keySize, group } = sizes;
-  if (info.software) return { kind: 'rows', tileHeads: 1, parts: Math.ceil(keys / SOFTWARE_PART) };
+function planOf(call: Call): Plan {
+  const { sizes, q, k, v } = call;
+  const { info } = call.device;
+  const { batch, queries, heads, keys, keySize, valueSize, valueWidth, group } = sizes;
+  const plain = { keySize, valueSize, valueWidth };
+  if (info.software) return { kind: 'rows', tileHeads: 1, parts: Math.ceil(keys / SOFTWARE_PART), constants: plain };
+  const matrix = matrixConstants(call);
+  if (matrix) {
+    const enough = Math.ceil(FULL_MATRIX / (batch * queries * (heads / matrix.tileHeads)));
+    const parts = Math.min(Math.ceil(keys / SHORTEST_PART), enough);
+    return { kind: 'matrix', tileHeads: matrix.tileHeads, parts, constants: { ...matrix } };
+  }
   if (fitsLanes(sizes, info.subgroups ? info.subgroupSize : 0) && [q, k, v].every(({ offset }) => offset % 256 === 0)) {
     const tileHeads = [MOST_HEADS, 2].find((n) => group % n === 0) ?? 1;
     const enough = Math.ceil(FULL / (batch * queries * (heads / tileHeads)));
-    return { kind: 'lanes', tileHeads, parts: Math.min(Math.ceil(keys / SHORTEST_PART), enough) };
+    const constants = { size: keySize, tileHeads, ahead: AHEAD(info.subgroupSize) };
+    return { kind: 'lanes', tileHeads, parts: Math.min(Math.ceil(keys / SHORTEST_PART), enough), constants };
   }
   const tileHeads = [4, 2].find((n) => group % n === 0 && n * keySize <= MOST_QUERY) ?? 1;
-  return { kind: 'tiled', tileHeads, parts: Math.ceil(keys / PART) };
+  return { kind: 'tiled', tileHeads, parts: Math.ceil(keys / PART), constants: { ...plain, tileHeads } };
+}
+
+/** The variant for matrix units, where the adapter has them and rows are keys and values of many heads at once. */
+function matrixConstants({ device: { info }, sizes, q, k, v }: Call): DecodeMatrixConstants | undefined {
+  const { keySize, valueSize, group } = sizes;
+  const lanes = info.subgroupSize;
+  const fits =
+    info.subgroupMatrix.some(({ m, n, k: depth }) => [m, n, depth].every((size) => size === MATRIX_SIDE)) &&
+    lanes === 32 &&
+    [q, k].every(({ dtype, offset }) => dtype === 'float16' && offset % 256 === 0) &&
+    k.storage === v.storage &&
+    k.offset === v.offset &&
+    group % MATRIX_SIDE === 0 &&
+    keySize % MATRIX_SIDE === 0 &&
+    valueSize % (4 * MATRIX_SIDE) === 0;
+  if (!fits) return undefined;
+  const side = { matrixM: MATRIX_SIDE, matrixN: MATRIX_SIDE, matrixK: MATRIX_SIDE, lanes, keySize, valueSize };
+  const tiles = [
+    [32, 64],
+    [32, 32],
+    [16, 64],
+  ] as const;
+  return tiles
+    .filter(([tileHeads]) => group % tileHeads === 0)
+    .map(([tileHeads, tileKeys]) => ({ ...side, tileHeads, tileKeys }))
+    .find((constants) => decodeMatrixMemory(constants) <= info.workgroupMemory);
 }
 
 /** Whether the lanes of a subgroup hold a row: keys and values of one size, a power of two. */
@@ -54,19 +94,19 @@ export function launchDecode(call: Call, y: Tensor, lse: Tensor): void {
   const { device, sizes, scale, q, k, v, segments, keySegments, keyLength } = call;
   const { batch, queries, heads, keys, keySize, valueSize, valueWidth, group, keyHeads } = sizes;
   const rows = batch * queries * heads;
-  const { kind, parts, tileHeads } = planOf(call);
+  const { kind, parts, tileHeads, constants } = planOf(call);
   const partial = allocateTensor(device, { shape: [rows, parts, valueSize], dtype: 'float32' });
   const totals = allocateTensor(device, { shape: [rows, parts, 2], dtype: 'float32' });
   const params = { tq: queries, tk: keys, heads, key_heads: keyHeads, group, parts, unit: 1, scale };
-  const constants = { keySize, valueSize, valueWidth };
-  const kernel = { rows: decodeRows, tiled: decodeTiled, lanes: decodeLanes }[kind];
-  const bound = kind === 'lanes' ? packed : (tensor: Tensor) => tensor.range();
+  const kernel = { rows: decodeRows, tiled: decodeTiled, lanes: decodeLanes, matrix: decodeMatrix }[kind];
+  const bound = kind === 'lanes' || kind === 'matrix' ? packed : (tensor: Tensor) => tensor.range();
   const count = (rows / tileHeads) * parts;
   device.dispatch(kernel, {
     bindings: {
       q: bound(q),
       k: bound(k),
-      v: bound(v),
+      // The matrix units find the values in the keys' rows.
+      v: kind === 'matrix' ? undefined : bound(v),
       segments: segments?.range(),
       key_segments: keySegments?.range(),
       length: keyLength?.range(),
@@ -74,10 +114,7 @@ export function launchDecode(call: Call, y: Tensor, lse: Tensor): void {
       totals: totals.range(),
     },
     params: { ...params, count },
-    constants:
-      kind === 'lanes'
-        ? { size: keySize, tileHeads, ahead: AHEAD(device.info.subgroupSize) }
-        : { ...constants, tileHeads },
+    constants,
     groups: kind === 'rows' ? Math.ceil(count / device.workgroupOf(kernel)) : count,
   });
   const wide = valueSize % 4 === 0 && valueWidth % 4 === 0 ? 4 : 1;
@@ -91,7 +128,7 @@ export function launchDecode(call: Call, y: Tensor, lse: Tensor): void {
       lse: lse.range(),
     },
     params: { ...params, count: elements },
-    constants,
+    constants: { keySize, valueSize, valueWidth },
     groups: Math.ceil(elements / device.workgroupOf(decodeMerge)),
   });
 }
