@@ -39,7 +39,9 @@ export const absorbQueriesKernel = defineKernel({
   source: (variant) => {
     const vector = variant.constants['width'] === 4;
     const rotary = (at: string) =>
-      vector ? `y_t(f32(q[${at}]), f32(q[${at} + 1u]), f32(q[${at} + 2u]), f32(q[${at} + 3u]))` : `y_t(q[${at}])`;
+      vector
+        ? `y_t(vec4<f32>(f32(q[${at}]), f32(q[${at} + 1u]), f32(q[${at} + 2u]), f32(q[${at} + 3u])))`
+        : `y_t(q[${at}])`;
     return (
       header(variant) +
       linearMain(
