@@ -163,7 +163,8 @@ describe('the mean cross-entropy on matrix units', async () => {
   const matrix = await testDevice('matrix');
 
   it.runIf(matrix.info.subgroupMatrix.length > 0)('agrees with its reference', async () => {
-    // Chunks of 64 rows in pieces of 32: the shortest side that the matrix units are taken for.
-    await check(matrix, { lead: [100], columns: 136, width: 40, chunkRows: 64 }, 'float16', 'float32');
+    // One chunk in two pieces of 32 rows, the shortest side that the matrix units are taken for; each of the three
+    // products is a kernel whose emulation takes a software adapter long to compile.
+    await check(matrix, { lead: [64], columns: 72, width: 32, chunkRows: 64 }, 'float16', 'float32');
   });
 });
