@@ -221,7 +221,7 @@ describe('a config', () => {
     }, 'mla-mamba2');
 
   it.each<[Change, RegExp]>([
-    [{ model_type: 'gpt2' }, /model_type: expected one of "llama", "qwen2", "qwen3", got "gpt2"/],
+    [{ model_type: 'gpt2' }, /model_type: expected one of "llama", "mistral", "qwen2", "qwen3", got "gpt2"/],
     [{ model_type: undefined }, /model_type/],
     [{ model_type: '__proto__' }, /model_type/],
     [{ num_key_value_heads: 3 }, /num_key_value_heads: expected a divisor of num_attention_heads \(4\), got 3/],

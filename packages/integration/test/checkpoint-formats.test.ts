@@ -153,6 +153,15 @@ describe('element types', () => {
             expect(await weight.read(), name).toEqual(await rounded.read());
           }
           expect((await logits(loaded)).every(Number.isFinite)).toBe(true);
+          if (dtype !== 'F16') return;
+          // Saved as what it was stored as, it is the same.
+          const saved = join(folder, 'saved');
+          await saveModel(saved, loaded, loaded.spec, { companionsFrom: folder, dtype: 'float16' });
+          await using again = await openSafetensorsFolder(saved);
+          expect([...again.names].sort()).toEqual([...reader.names].sort());
+          for (const name of again.names) {
+            expect(Buffer.compare(await again.readBytes(name), await reader.readBytes(name)), name).toBe(0);
+          }
         });
       },
     );

@@ -4,18 +4,19 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { testDevice } from '@zebra/tensor/testing';
 import { describe, expect, it } from 'vitest';
-import { findCases } from '../src/parity/find-cases.js';
+import { findCases, type ParityDType } from '../src/parity/find-cases.js';
 import type { ParityRow } from '../src/parity/row.js';
 import { editJson, setElement, withFolder } from './support/folders.js';
 
 const GOLDENS = fileURLToPath(new URL('goldens', import.meta.url));
+const hasFloat16 = (await testDevice()).info.float16;
 const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
 
-async function rowsOf(root: string): Promise<ParityRow[]> {
+async function rowsOf(root: string, dtype?: ParityDType): Promise<ParityRow[]> {
   const device = await testDevice();
   const live = device.statistics().liveBuffers;
   const rows: ParityRow[] = [];
-  for (const { run } of await findCases(root)) rows.push(...(await run(device)));
+  for (const { run } of await findCases(root)) rows.push(...(await run(device, dtype)));
   expect(device.statistics().liveBuffers).toBe(live);
   return rows;
 }
@@ -35,6 +36,22 @@ describe('the goldens of this package', () => {
     ];
     const models = ['llama-tiny', 'qwen2-tiny', 'qwen3-tiny'];
     expect(checks).toEqual(models.flatMap((model) => each.map((check) => `${model}: ${check}`)));
+  });
+
+  it.skipIf(!hasFloat16)('hold in float16 too: outputs of models with float16 weights that compute in it', async () => {
+    const rows = await rowsOf(GOLDENS, 'float16');
+    expect(rows.filter((row) => !row.passed)).toEqual([]);
+    expect(new Set(rows.map((row) => row.check.replace(/:.*/, '')))).toEqual(
+      new Set(['hidden states', 'logits', 'ce_loss']),
+    );
+    // They are not the float32 outputs by another name.
+    for (const row of rows.filter(({ check }) => check === 'logits')) expect(row.error).toBeGreaterThan(2e-5);
+    await withFolder(async (root) => {
+      await cp(join(GOLDENS, 'qwen2-tiny'), join(root, 'case'), { recursive: true });
+      await setElement(join(root, 'case', 'golden.safetensors'), 'logits', 77, 1e4);
+      const failed = (await rowsOf(root, 'float16')).filter((row) => !row.passed);
+      expect(failed.map((row) => row.check)).toEqual(['logits']);
+    });
   });
 
   it.each([
