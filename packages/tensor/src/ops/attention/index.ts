@@ -27,7 +27,8 @@ export interface AttentionOptions {
   readonly valueSize?: number;
 }
 
-function callOf({
+/** One call as the kernels see it. */
+export function callOf({
   device,
   inputs,
   attributes,
@@ -71,7 +72,6 @@ export const attentionOp = defineOp<AttentionAttributes>({
     }
     return backward(call, outputs[0]!, outputs[1]!, gradients[0], needs);
   },
-  // All of q, k, v, what masks them, and y and lse.
   reference,
 });
 

@@ -9,6 +9,9 @@ import type { Sizes } from './sizes.js';
 /** The kernels for matrix units: forward, the gradient of q, the gradients of k and v. */
 export type MatrixPass = 'forward' | 'query' | 'key';
 
+/** Tiles to take instead of the chosen ones. */
+export type MatrixTiles = Readonly<Partial<Record<MatrixPass, MatrixTile>>>;
+
 type HeadSizes = Pick<Sizes, 'keySize' | 'valueSize' | 'valueWidth'>;
 
 const tile = (
@@ -86,12 +89,15 @@ export function chooseMatrix(
   sizes: HeadSizes,
   mask: MaskKind,
   dtypes: readonly DType[],
+  tiles: MatrixTiles = {},
 ): MatrixConstants | undefined {
   if (info.software || !info.float16 || info.subgroupSize !== LANES) return undefined;
   if (!info.subgroupMatrix.some(({ m, n, k }) => m === SIDE && n === SIDE && k === SIDE)) return undefined;
   if (dtypes.some((dtype) => dtype !== 'float16')) return undefined;
   const longest = Math.max(sizes.keySize, sizes.valueSize);
   if (longest > MOST) return undefined;
+  const given = tiles[pass];
+  if (given) return matrixConstants(info, pass, sizes, mask, given);
   for (const candidate of TILES[pass][longest <= SHORT ? 'short' : 'long']) {
     const constants = matrixConstants(info, pass, sizes, mask, candidate);
     if (constants) return constants;
