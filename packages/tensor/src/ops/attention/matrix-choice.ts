@@ -1,5 +1,6 @@
 import type { DType } from '../../core/dtype.js';
 import type { DeviceInfo } from '../../device/device.js';
+import { ZebraError } from '../../errors.js';
 import type { MaskKind } from './mask.wgsl.js';
 import { forwardMemory } from './matrix-forward.wgsl.js';
 import { gradientMemory } from './matrix-gradient.wgsl.js';
@@ -97,7 +98,11 @@ export function chooseMatrix(
   const longest = Math.max(sizes.keySize, sizes.valueSize);
   if (longest > MOST) return undefined;
   const given = tiles[pass];
-  if (given) return matrixConstants(info, pass, sizes, mask, given);
+  if (given) {
+    const constants = matrixConstants(info, pass, sizes, mask, given);
+    if (!constants) throw new ZebraError('argument', `attention: the tile ${JSON.stringify(given)} does not fit`);
+    return constants;
+  }
   for (const candidate of TILES[pass][longest <= SHORT ? 'short' : 'long']) {
     const constants = matrixConstants(info, pass, sizes, mask, candidate);
     if (constants) return constants;
