@@ -68,11 +68,12 @@ alias Left = subgroup_matrix_left<f16, ${k}, ${m}>;
 alias Right = subgroup_matrix_right<f16, ${n}, ${k}>;
 alias Result = subgroup_matrix_result<f32, ${n}, ${m}>;`;
     }
-    // One array with an index that is data: matrices in variables of their own take a compiler minutes.
+    // One array with an index that is data: matrices in variables of their own take a compiler minutes. Of vectors,
+    // since a software adapter writes its zeros out one by one, and the time it takes to compile them grows faster still.
     return `
 var<private> matrix_lane: u32;
 var<private> matrix_one: u32;
-var<private> matrix_values: array<f32, ${Math.max(1, this.slots.size) * this.slotSize}>;
+var<private> matrix_values: array<vec4<f32>, ${(Math.max(1, this.slots.size) * this.slotSize) / 4}>;
 ${[...this.functions.values()].join('\n')}`;
   }
 
@@ -98,7 +99,7 @@ ${[...this.functions.values()].join('\n')}`;
     const { matrixM: m, matrixN: n } = this.sizes;
     this.functions.set(
       'clear',
-      `fn matrix_clear(at: u32) { for (var i = 0u; i < ${m * n}u * matrix_one; i++) { matrix_values[at + i] = 0.0; } }`,
+      `fn matrix_clear(at: u32) { for (var i = 0u; i < ${(m * n) / 4}u * matrix_one; i++) { matrix_values[at / 4u + i] = vec4<f32>(); } }`,
     );
     return `matrix_clear(${this.slot(name)});`;
   }
@@ -128,12 +129,13 @@ ${[...this.functions.values()].join('\n')}`;
     this.functions.set(
       'multiply',
       `fn matrix_multiply(left: u32, right: u32, sum: u32) {
-  for (var r = 0u; r < ${m}u * matrix_one; r++) { for (var c = 0u; c < ${n}u * matrix_one; c++) {
-    var total = matrix_values[sum + r * ${n}u + c];
-    for (var i = 0u; i < ${k}u * matrix_one; i++) {
-      total += matrix_values[left + r * ${k}u + i] * matrix_values[right + i * ${n}u + c];
+  for (var r = 0u; r < ${m}u * matrix_one; r++) { for (var c = 0u; c < ${n / 4}u * matrix_one; c++) {
+    var total = matrix_values[(sum + r * ${n}u) / 4u + c];
+    for (var i = 0u; i < ${k / 4}u * matrix_one; i++) {
+      let a = matrix_values[(left + r * ${k}u) / 4u + i];
+${[0, 1, 2, 3].map((e) => `      total += a[${e}] * matrix_values[(right + (i * 4u + ${e}u) * ${n}u) / 4u + c];`).join('\n')}
     }
-    matrix_values[sum + r * ${n}u + c] = total;
+    matrix_values[(sum + r * ${n}u) / 4u + c] = total;
   } }
 }`,
     );
@@ -146,8 +148,8 @@ ${[...this.functions.values()].join('\n')}`;
     const { matrixM: m, matrixN: n, lanes } = this.sizes;
     const own = `matrix_store_${to.name}`;
     const wide = to.type.startsWith('vec4') ? 4 : 1;
-    const values = Array.from({ length: wide }, (_, e) => `matrix_values[at + r * ${n}u + c + ${e}u]`).join(', ');
-    const floats = wide === 1 ? values : `vec4<f32>(${values})`;
+    const value = `matrix_values[(at + r * ${n}u + c) / 4u]`;
+    const floats = wide === 1 ? `${value}[c % 4u]` : value;
     const bits = to.type === 'u32' || to.type === 'vec4<u32>';
     // The invocations share the work: each holds the whole matrix.
     this.functions.set(
@@ -172,9 +174,14 @@ ${[...this.functions.values()].join('\n')}`;
     this.functions.set(
       name,
       `fn ${name}(at: u32, offset: u32, stride: u32) {
-  for (var r = 0u; r < ${rows}u * matrix_one; r++) { for (var c = 0u; c < ${columns}u * matrix_one; c++) {
-    let e = (offset + ${line} * stride) * ${elements}u + ${along};
-    matrix_values[at + r * ${columns}u + c] = ${element};
+  for (var r = 0u; r < ${rows}u * matrix_one; r++) { for (var v = 0u; v < ${columns / 4}u * matrix_one; v++) {
+    var x: vec4<f32>;
+    for (var n = 0u; n < 4u * matrix_one; n++) {
+      let c = v * 4u + n;
+      let e = (offset + ${line} * stride) * ${elements}u + ${along};
+      x[n] = ${element};
+    }
+    matrix_values[(at + r * ${columns}u) / 4u + v] = x;
   } }
 }`,
     );

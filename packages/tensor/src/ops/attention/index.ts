@@ -1,7 +1,8 @@
-import { type BackwardCall, defineOp, type ForwardCall } from '../../core/define-op.js';
+import { type BackwardCall, defineOp, type ForwardCall, type Op } from '../../core/define-op.js';
 import type { Tensor } from '../../core/tensor.js';
 import { ZebraError } from '../../errors.js';
 import { backward, type Call, forward } from './launch.js';
+import type { MatrixTiles } from './matrix-choice.js';
 import * as reference from './reference.js';
 import { type AttentionAttributes, sizesOf } from './sizes.js';
 
@@ -71,9 +72,21 @@ export const attentionOp = defineOp<AttentionAttributes>({
     }
     return backward(call, outputs[0]!, outputs[1]!, gradients[0], needs);
   },
-  // All of q, k, v, what masks them, and y and lse.
   reference,
 });
+
+/**
+ * {@link attentionOp} with the given tiles of the kernels for matrix units, where those serve the call, for tests and
+ * measurements. A tile that does not fit is an error.
+ */
+export function attentionWithTiles(tiles: MatrixTiles): Op<AttentionAttributes> {
+  return defineOp<AttentionAttributes>({
+    ...attentionOp,
+    forward: (call) => forward({ ...callOf(call), tiles }, call.outputs[0]!, call.outputs[1]!),
+    backward: (call) =>
+      backward({ ...callOf(call), tiles }, call.outputs[0]!, call.outputs[1]!, call.gradients[0]!, call.needs),
+  });
+}
 
 /**
  * Causal scaled dot-product attention with grouped heads: y = softmax(scale · q kᵀ) v over the keys at or before each

@@ -5,7 +5,7 @@ import type { Kernel } from '../../device/kernel.js';
 import { MOST_QUERY } from './decode.wgsl.js';
 import { launchDecode } from './launch-decode.js';
 import { type MaskKind, maskKernel } from './mask.wgsl.js';
-import { chooseMatrix, type MatrixPass } from './matrix-choice.js';
+import { chooseMatrix, type MatrixPass, type MatrixTiles } from './matrix-choice.js';
 import { matrixForward } from './matrix-forward.wgsl.js';
 import { matrixKeyGradient, matrixQueryGradient } from './matrix-gradient.wgsl.js';
 import { matrixStatistics, statisticsRows } from './matrix-statistics.wgsl.js';
@@ -26,6 +26,8 @@ export interface Call {
   readonly segments: Tensor | undefined;
   readonly keySegments: Tensor | undefined;
   readonly keyLength: Tensor | undefined;
+  /** Tiles of the kernels for matrix units to try instead of the chosen ones, for tests and measurements. */
+  readonly tiles?: MatrixTiles;
 }
 
 /** What masks a call beyond causality, in the buffer that the kernels read. */
@@ -184,7 +186,7 @@ export function forward(call: Call, y: Tensor, lse: Tensor): void {
     return;
   }
   const mask = maskOf(call);
-  const matrix = chooseMatrix(call.device.info, 'forward', sizes, mask.kind, dtypesOf(call));
+  const matrix = chooseMatrix(call.device.info, 'forward', sizes, mask.kind, dtypesOf(call), call.tiles);
   if (matrix) {
     launchMatrix(call, 'forward', matrix, { q, k, v, y, lse }, mask);
     return;
@@ -210,8 +212,8 @@ export function backward(
   const mask = maskOf(call);
   const stats = allocateTensor(device, { shape: [batch, heads, queries, 2], dtype: 'float32' });
   const dtypes = [...dtypesOf(call), g.dtype];
-  const byQuery = chooseMatrix(device.info, 'query', sizes, mask.kind, dtypes);
-  const byKey = chooseMatrix(device.info, 'key', sizes, mask.kind, dtypes);
+  const byQuery = chooseMatrix(device.info, 'query', sizes, mask.kind, dtypes, call.tiles);
+  const byKey = chooseMatrix(device.info, 'key', sizes, mask.kind, dtypes, call.tiles);
   if (byQuery && byKey) {
     launch(call, matrixStatistics, {
       bindings: { y, g, lse, stats },

@@ -1,5 +1,6 @@
 import type { DType } from '../../core/dtype.js';
 import type { DeviceInfo } from '../../device/device.js';
+import { ZebraError } from '../../errors.js';
 import type { MaskKind } from './mask.wgsl.js';
 import { forwardMemory } from './matrix-forward.wgsl.js';
 import { gradientMemory } from './matrix-gradient.wgsl.js';
@@ -8,6 +9,9 @@ import type { Sizes } from './sizes.js';
 
 /** The kernels for matrix units: forward, the gradient of q, the gradients of k and v. */
 export type MatrixPass = 'forward' | 'query' | 'key';
+
+/** Tiles to take instead of the chosen ones. */
+export type MatrixTiles = Readonly<Partial<Record<MatrixPass, MatrixTile>>>;
 
 type HeadSizes = Pick<Sizes, 'keySize' | 'valueSize' | 'valueWidth'>;
 
@@ -86,12 +90,19 @@ export function chooseMatrix(
   sizes: HeadSizes,
   mask: MaskKind,
   dtypes: readonly DType[],
+  tiles: MatrixTiles = {},
 ): MatrixConstants | undefined {
   if (info.software || !info.float16 || info.subgroupSize !== LANES) return undefined;
   if (!info.subgroupMatrix.some(({ m, n, k }) => m === SIDE && n === SIDE && k === SIDE)) return undefined;
   if (dtypes.some((dtype) => dtype !== 'float16')) return undefined;
   const longest = Math.max(sizes.keySize, sizes.valueSize);
   if (longest > MOST) return undefined;
+  const given = tiles[pass];
+  if (given) {
+    const constants = matrixConstants(info, pass, sizes, mask, given);
+    if (!constants) throw new ZebraError('argument', `attention: the tile ${JSON.stringify(given)} does not fit`);
+    return constants;
+  }
   for (const candidate of TILES[pass][longest <= SHORT ? 'short' : 'long']) {
     const constants = matrixConstants(info, pass, sizes, mask, candidate);
     if (constants) return constants;

@@ -1,8 +1,11 @@
 import { describe, expect, it } from 'vitest';
 import { tensor } from '../../core/create.js';
+import { type HostTensor, hostTensor } from '../../core/host.js';
 import { scope } from '../../core/scope.js';
+import type { Tensor } from '../../core/tensor.js';
 import { type CaseInput, checkOp, relativeError, testDevice, uniformSource } from '../../testing/index.js';
-import { attentionOp } from './index.js';
+import { attentionOp, attentionWithTiles } from './index.js';
+import type { MatrixTile } from './matrix-tile.wgsl.js';
 
 // Emulated matrix units (see MatrixUnits): the kernels' own tiling, staging, masks and barriers, computed in plain WGSL.
 const device = await testDevice('matrix');
@@ -58,17 +61,91 @@ function opCase(c: Case) {
 /** Documents of 21 tokens, the last 9 tokens of each row padding. */
 const documents = (length: number) => (i: number) => (i % length >= length - 9 ? -1 : Math.floor((i % length) / 21));
 
+/** Small tiles, since an emulation of large ones takes long to compile: a subgroup on its own; two that share rows, with two buffers; the same without fetching ahead, with one. */
+const TILES: Record<'alone' | 'shared' | 'plain', MatrixTile> = {
+  alone: { rows: 32, step: 16, subgroups: 1, scoreRows: 32, buffers: 1, prefetch: true },
+  shared: { rows: 32, step: 32, subgroups: 2, scoreRows: 16, buffers: 2, prefetch: true },
+  plain: { rows: 64, step: 32, subgroups: 4, scoreRows: 32, buffers: 1, prefetch: false },
+};
+
+/** Keys that the first rows of a batch do not see: left padding of 5 tokens in every row but the first. */
+const leftPadded = (length: number) => (i: number) => (i >= length && i % length < 5 ? -1 : 0);
+
+const everywhere = (tile: MatrixTile) => attentionWithTiles({ forward: tile, query: tile, key: tile });
+
 describe.skipIf(device.info.subgroupMatrix.length === 0)('attention on emulated matrix units', () => {
-  // Cases share head sizes and masks, and so compiled kernels: each takes seconds.
+  // Cases share tiles, head sizes and masks, and so compiled kernels: each takes seconds.
   it.each(
-    Object.entries<Case>({
-      'one token': { queries: 1 },
-      'three tokens, two heads a key head': { queries: 3, keyHeads: 1 },
-      '64 tokens': { queries: 64, batch: 2 },
-      '130 tokens, four heads a key head': { queries: 130, heads: 4, keyHeads: 1 },
-      'heads of 64': { queries: 100, keySize: 64 },
-      'heads of 128': { queries: 70, keySize: 128 },
-      'keys wider than values': { queries: 63, keySize: 64, valueSize: 32 },
+    Object.entries<[keyof typeof TILES, Case]>({
+      'one token': ['shared', { queries: 1 }],
+      'three tokens, two heads a key head': ['shared', { queries: 3, keyHeads: 1 }],
+      '63 tokens': ['shared', { queries: 63 }],
+      '130 tokens': ['shared', { queries: 130, heads: 1 }],
+      '50 tokens, a subgroup on its own': ['alone', { queries: 50, heads: 1 }],
+      'heads of 64, keys wider than values': ['plain', { queries: 70, heads: 1, keySize: 64, valueSize: 32 }],
+      'packed documents with padding': ['shared', { queries: 70, heads: 1, segments: documents(70) }],
+      'segments that are not contiguous': ['shared', { queries: 40, segments: (_, random) => Math.floor(3 * random()) }],
+      'left padding with a cache, a part of it': [
+        'shared',
+        { batch: 2, heads: 1, queries: 40, keys: 75, segments: () => 0, keySegments: leftPadded(75), keyLength: 70 },
+      ],
+      'a part of the cache': ['shared', { queries: 33, keys: 90, keyHeads: 1, keyLength: 77 }],
     }),
-  )('agrees with its reference: %s', async (_, c) => checkOp(device, attentionOp, opCase(c), TOLERANCE));
+  )('agrees with its reference: %s', async (_, [tile, c]) =>
+    checkOp(device, everywhere(TILES[tile]), opCase(c), TOLERANCE),
+  );
+
+  const host = (shape: number[], magnitude: number, random: () => number): HostTensor => {
+    const made = hostTensor(shape);
+    return { shape, data: made.data.map((_, i) => normal(magnitude)(i, random)) };
+  };
+
+  // Scores in steps of 1/16 up to 2²⁰ are exact in float32, times the scale they are off by 6e-4: so are weights.
+  it.each([8, 64])('is stable with large scores: the reference of a row is raised (×%i)', async (magnitude) => {
+    const random = uniformSource(7);
+    const inputs = [magnitude, magnitude, 1].map((factor) => host([1, 100, 1, 32], factor, random));
+    const want = attentionOp.reference.forward(inputs, { scale: 32 ** -0.5 });
+    await scopeAsync(async (own) => {
+      const tensors = inputs.map(({ data, shape }) => own(tensor(device, data, shape, { dtype: 'float16' })));
+      for (const tile of [TILES.shared, TILES.alone]) {
+        const got = everywhere(tile).apply([...tensors, undefined, undefined, undefined], { scale: 32 ** -0.5 });
+        for (const [i, output] of got.entries()) {
+          expect(relativeError(await own(output).read(), want[i]!.data)).toBeLessThan(2e-3);
+        }
+      }
+    });
+  });
+
+  // Upstream gradients of a loss scaled by 2¹³ reach 32768: nothing on the way to dq, dk and dv may overflow before they do.
+  it('keeps gradients of a scaled loss in range', async () => {
+    const random = uniformSource(9);
+    const inputs = [1, 1, 1].map((factor) => host([1, 63, 1, 32], factor, random));
+    const g = host([1, 63, 1, 32], 8192, random);
+    const attributes = { scale: 32 ** -0.5 };
+    const want = attentionOp.reference.backward!(inputs, attributes, [g, undefined]);
+    const op = everywhere(TILES.shared);
+    await scopeAsync(async (own) => {
+      const half = ({ data, shape }: HostTensor) => own(tensor(device, data, shape, { dtype: 'float16' }));
+      const given = [...inputs.map(half), undefined, undefined, undefined];
+      const outputs = op.apply(given, attributes).map(own);
+      const needs = [true, true, true, false, false, false];
+      const gradients = [half(g), undefined];
+      const got = scope(() => [...op.backward!({ device, inputs: given, outputs, gradients, attributes, needs })]);
+      for (const i of [0, 1, 2]) {
+        expect(relativeError(await own(got[i]!).read(), want[i]!.data)).toBeLessThan(TOLERANCE.gradient);
+      }
+    });
+  });
 });
+
+/** Disposes of what was owned, and holds that nothing else stays. */
+async function scopeAsync(body: (own: <T extends Tensor>(tensor: T) => T) => Promise<void>): Promise<void> {
+  const before = device.statistics().liveBuffers;
+  const owned: Tensor[] = [];
+  await body((made) => {
+    owned.push(made);
+    return made;
+  });
+  for (const made of owned) made.dispose();
+  expect(device.statistics().liveBuffers).toBe(before);
+}

@@ -208,18 +208,17 @@ export function accumulate(
 ): string {
   const { parts, sumsDown } = shareOf(c);
   const [weightsPitch, pitch] = [halfPitch(c.step), halfPitch(size)];
-  return each(c.step / c.matrixK, (k) => {
-    const weights = each(sumsDown, (i) => {
-      const offset = `${weightsAt}u + (sum_row + ${i * c.matrixM}u) * ${weightsPitch}u + ${(k * c.matrixK) / HALVES}u`;
-      return units.load(`weights${i}`, 'Left', 'row_major', MEMORY, offset, `${weightsPitch}u`);
-    });
-    const products = each(size / parts / c.matrixN, (n) => {
-      const offset = `${otherAt} + ${k * c.matrixK * pitch}u + part * ${size / parts / HALVES}u + ${(n * c.matrixN) / HALVES}u`;
-      return `{ ${units.load('value', 'Right', 'row_major', MEMORY, offset, `${pitch}u`)}
-      ${each(sumsDown, (i) => units.multiply(`${into}${i}_${n}`, `weights${i}`, 'value'), ' ')} }`;
-    });
-    return `{ ${weights}\n${products} }`;
+  const weights = each(sumsDown, (i) => {
+    const offset = `${weightsAt}u + (sum_row + ${i * c.matrixM}u) * ${weightsPitch}u + d * ${c.matrixK / HALVES}u`;
+    return units.load(`weights${i}`, 'Left', 'row_major', MEMORY, offset, `${weightsPitch}u`);
   });
+  const products = each(size / parts / c.matrixN, (n) => {
+    const offset = `${otherAt} + d * ${c.matrixK * pitch}u + part * ${size / parts / HALVES}u + ${(n * c.matrixN) / HALVES}u`;
+    return `{ ${units.load('value', 'Right', 'row_major', MEMORY, offset, `${pitch}u`)}
+      ${each(sumsDown, (i) => units.multiply(`${into}${i}_${n}`, `weights${i}`, 'value'), ' ')} }`;
+  });
+  // Written out, such a loop makes the compiler load all its matrices ahead and run out of registers.
+  return `for (var d = 0u; d < ${c.step / c.matrixK}u; d++) {\n${weights}\n${products}\n}`;
 }
 
 /** WGSL that declares the sums `<name><i>_<n>`. */
