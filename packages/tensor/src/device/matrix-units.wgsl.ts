@@ -88,9 +88,12 @@ ${[...this.functions.values()].join('\n')}`;
     return this.emulated ? `matrix_lane = ${lane}; matrix_one = select(0u, 1u, ${positive} > 0u);` : '';
   }
 
-  /** A statement that declares the variable `name`, a `Result` of zeros. */
+  /**
+   * A statement that declares the variable `name`, a `Result` of zeros. The zeros are written out: in a loop, a matrix
+   * that is declared without them still holds the sums of the round before on some drivers (seen on an H100).
+   */
   declare(name: string): string {
-    return this.emulated ? this.clear(name) : `var ${name}: Result;`;
+    return this.emulated ? this.clear(name) : `var ${name}: Result = Result();`;
   }
 
   /** A statement that sets a declared `Result` to zeros. */
