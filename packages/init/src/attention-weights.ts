@@ -23,7 +23,8 @@ export interface AttentionShape {
    * What becomes of the norms of queries and keys (Qwen3), which no linear layer can hold. Their weights are folded into
    * the rows of W_Q and W_K in either case. `expected`: every head is also divided by the size that it is expected to have,
    * √(mean over its rows of Σ_j w_j²·c_j²) for independent inputs of size c_j, so that scores keep their scale; c is
-   * `input_layernorm.weight` where it is given, else 1. `raw`: no more than the weights. Default `expected`.
+   * `input_layernorm.weight` where it is given, else 1. `raw`: no more than the weights. Default
+   * `expected` for MLA, `raw` for Mamba2, as measured.
    */
   readonly queryKeyScale?: 'expected' | 'raw';
 }
