@@ -25,12 +25,6 @@ export interface MlaChoice {
   readonly sharedRopeKey?: 'mean' | 'aligned';
 }
 
-/** What becomes of a Qwen's biases and query and key norms; see the options of the same names in @zebra/init. */
-export interface QwenChoice {
-  readonly biases?: 'drop' | 'fold';
-  readonly queryKeyNorm?: 'scaled' | 'folded';
-}
-
 /** Weights in host memory by their names in a checkpoint. */
 export type HostWeights = ReadonlyMap<string, HostTensor>;
 
@@ -79,13 +73,13 @@ export function buildModel(device: Device, spec: ModelSpec, weights: HostWeights
 /**
  * The weights of an all-MLA or all-Mamba2 student: mixers made from the teacher's attention, everything else copied.
  *
- * @param options.seed of what attention cannot supply to Mamba2: gates, steps, convolutions and decays
+ * @param seed of what attention cannot supply to Mamba2: gates, steps, convolutions and decays
  */
 export function initialiseStudent(
   teacher: ModelSpec,
   weights: HostWeights,
   student: ModelSpec,
-  { mla, seed, qwen = {} }: { readonly mla: MlaChoice; readonly seed: number; readonly qwen?: QwenChoice },
+  { mla, seed }: { readonly mla: MlaChoice; readonly seed: number },
 ): HostWeights {
   const initial = new Map<string, HostTensor>();
   for (const [name, weight] of weights) if (!MIXER.test(name)) initial.set(name, weight);
@@ -94,13 +88,11 @@ export function initialiseStudent(
     const norm = `model.layers.${layer}.input_layernorm.weight`;
     const attention = {
       ...Object.fromEntries(under(weights, `model.layers.${layer}.self_attn.`)),
+      // For the scale of a Qwen3's queries and keys.
       'input_layernorm.weight': weights.get(norm) as HostTensor,
     };
     const kind = student.layers[layer];
-    const mixer =
-      kind === 'mla'
-        ? mlaFrom(teacher, student, attention, { ...mla, ...qwen })
-        : mambaFrom(student, attention, { random, ...qwen });
+    const mixer = kind === 'mla' ? mlaFrom(teacher, student, attention, mla) : mambaFrom(student, attention, random);
     const prefix = `model.layers.${layer}.${kind === 'mla' ? 'mla' : 'mamba'}.`;
     for (const [name, weight] of mixer) initial.set(prefix + name, weight);
   }
@@ -111,7 +103,7 @@ function mlaFrom(
   teacher: ModelSpec,
   student: ModelSpec,
   attention: Record<string, HostTensor>,
-  mla: MlaChoice & QwenChoice,
+  mla: MlaChoice,
 ): HostWeights {
   const { hiddenSize, headCount, keyValueHeadCount, headDim, rope } = teacher.config;
   const { vHeadDim, rope: ownRope } = student.hybrid!.mla;
@@ -141,16 +133,11 @@ function mlaFrom(
     qkNopeHeadDim: mla.nopeSize,
     qkRopeHeadDim: mla.ropeSize,
     vHeadDim,
-    ...(mla.queryKeyNorm && { queryKeyNorm: mla.queryKeyNorm }),
     ...(mla.ropeRows === 'frequency-aware' ? aware : { ropeRows: 'last' as const }),
   }).weights;
 }
 
-function mambaFrom(
-  student: ModelSpec,
-  attention: Record<string, HostTensor>,
-  { random, ...qwen }: QwenChoice & { readonly random: Random },
-): HostWeights {
+function mambaFrom(student: ModelSpec, attention: Record<string, HostTensor>, random: Random): HostWeights {
   const { hiddenSize, headCount, keyValueHeadCount, headDim } = student.config;
   return mamba2WeightsFromAttention(attention, {
     hiddenSize,
@@ -159,7 +146,6 @@ function mambaFrom(
     headDim,
     repeatKvBeforeConv: student.hybrid!.mamba2.repeatKvBeforeConv,
     random: () => random.uniform(),
-    ...qwen,
   }).weights;
 }
 

@@ -65,11 +65,11 @@ function foldNorm(
   weight: Tensor,
   norm: Tensor,
   inputs: Tensor | undefined,
-  { queryKeyNorm = 'scaled', headDim, hiddenSize }: AttentionShape,
+  { queryKeyScale = 'expected', headDim, hiddenSize }: AttentionShape,
 ): Tensor {
   const heads = reshape(weight, [-1, headDim, hiddenSize]);
   const folded = multiply(heads, reshape(norm, [headDim, 1]));
-  if (queryKeyNorm === 'folded') return reshape(folded, [-1, hiddenSize]);
+  if (queryKeyScale === 'raw') return reshape(folded, [-1, hiddenSize]);
   const expected = reshape(inputs ? multiply(weight, inputs) : weight, [-1, headDim * hiddenSize]);
   // A head of zeros stays one.
   const size = shift(squareRoot(scale(sum(square(expected), { axes: [1] }), 1 / headDim)), 1e-30);

@@ -21,11 +21,12 @@ export interface AttentionShape {
   readonly headDim: number;
   /**
    * What becomes of the norms of queries and keys (Qwen3), which no linear layer can hold. Their weights are folded into
-   * the rows of W_Q and W_K in either case. `scaled`: every head is also divided by the size that it is expected to have,
+   * the rows of W_Q and W_K in either case. `expected`: every head is also divided by the size that it is expected to have,
    * √(mean over its rows of Σ_j w_j²·c_j²) for independent inputs of size c_j, so that scores keep their scale; c is
-   * `input_layernorm.weight` where it is given, else 1. `folded`: no more than the weights. Default `scaled`.
+   * `input_layernorm.weight` where it is given, else 1. `raw`: no more than the weights. Default
+   * `expected` for MLA, `raw` for Mamba2, as measured.
    */
-  readonly queryKeyNorm?: 'scaled' | 'folded';
+  readonly queryKeyScale?: 'expected' | 'raw';
 }
 
 /** Attention weights in float64, checked, with what is not linear taken out. */
@@ -55,14 +56,14 @@ export function checkAttention(
   shape: AttentionShape,
 ): InitWarning[] {
   checkAttentionShape(operation, shape);
-  const { hiddenSize, headCount, keyValueHeadCount, headDim, queryKeyNorm = 'scaled' } = shape;
-  if (queryKeyNorm !== 'scaled' && queryKeyNorm !== 'folded') {
+  const { hiddenSize, headCount, keyValueHeadCount, headDim, queryKeyScale = 'expected' } = shape;
+  if (queryKeyScale !== 'expected' && queryKeyScale !== 'raw') {
     throw new InitError({
       code: 'argument',
       operation,
-      argument: 'queryKeyNorm',
-      expected: "'scaled' or 'folded'",
-      got: String(queryKeyNorm),
+      argument: 'queryKeyScale',
+      expected: "'expected' or 'raw'",
+      got: String(queryKeyScale),
       advice: 'Leave it out for the better one.',
     });
   }
@@ -115,7 +116,7 @@ export function foldedNorm(name: string): InitWarning {
 /**
  * Checks names, shapes and values, and reduces the layer to four matrices: biases are dropped, the weights of query and
  * key norms are multiplied into the rows of W_Q and W_K while the normalisation itself is dropped or replaced by its
- * expected value (`queryKeyNorm`); each with a warning.
+ * expected value (`queryKeyScale`); each with a warning.
  * Unknown tensors are ignored with a warning (old checkpoints carry `rotary_emb.inv_freq`).
  */
 export function linearAttention(operation: string, weights: AttentionWeights, shape: AttentionShape): LinearAttention {
@@ -133,7 +134,7 @@ export function linearAttention(operation: string, weights: AttentionWeights, sh
 function foldNorm(
   letter: 'q' | 'k',
   weights: AttentionWeights,
-  { queryKeyNorm = 'scaled', headDim }: AttentionShape,
+  { queryKeyScale = 'expected', headDim }: AttentionShape,
   warnings: InitWarning[],
 ): HostMatrix {
   const matrix = toHostMatrix(weights[`${letter}_proj.weight`]);
@@ -149,7 +150,7 @@ function foldNorm(
       squares += (entry * (inputs?.[i % columns] ?? 1)) ** 2;
     });
     // A head of zeros stays one.
-    const size = queryKeyNorm === 'scaled' ? Math.sqrt(squares / headDim) || 1 : 1;
+    const size = queryKeyScale === 'expected' ? Math.sqrt(squares / headDim) || 1 : 1;
     for (let i = 0; i < entries.length; i++) entries[i] *= norm[Math.floor(i / columns)] / size;
   }
   warnings.push(foldedNorm(name));

@@ -28,7 +28,7 @@ import { deviceSingularValues } from './subspace/bidiagonal.js';
 const LARGEST_ON_HOST = { hardware: 256, software: 1024 };
 
 /** Options of {@link initialiseMla}. */
-export interface InitialiseMlaOptions extends Pick<MlaFromAttentionOptions, 'sharedRopeKey' | 'queryKeyNorm'> {
+export interface InitialiseMlaOptions extends Pick<MlaFromAttentionOptions, 'sharedRopeKey' | 'queryKeyScale'> {
   /**
    * The attention layer's rotary frequencies in radians a token, d_h/2 of them. Given, the rope rows are chosen to match
    * them (`frequency-aware`); not given, they are the reference's last rows.
@@ -64,7 +64,7 @@ export async function initialiseMla(
   config: MlaConfig,
   options: InitialiseMlaOptions = {},
 ): Promise<InitialisedLayer<Omit<MlaFromAttentionResult, 'weights'>>> {
-  const { teacherFrequencies, sharedRopeKey, queryKeyNorm, spectra } = options;
+  const { teacherFrequencies, sharedRopeKey, queryKeyScale, spectra } = options;
   const conversion: MlaFromAttentionOptions = {
     hiddenSize: config.hiddenSize,
     headCount: config.headCount,
@@ -79,7 +79,7 @@ export async function initialiseMla(
     useLoraLayerNorm: config.useLoraLayerNorm,
     ...(teacherFrequencies && { ropeRows: 'frequency-aware', rope: { teacherFrequencies, ...ownRotation(config) } }),
     ...(sharedRopeKey && { sharedRopeKey }),
-    ...(queryKeyNorm && { queryKeyNorm }),
+    ...(queryKeyScale && { queryKeyScale }),
   };
   if (worksOnHost(attention, conversion, options.where)) {
     const { weights, ...details } = mlaWeightsFromAttention(await toHost(attention), conversion);
@@ -133,7 +133,7 @@ function ownRotation({ rope, qkRopeHeadDim }: MlaConfig): { frequencies: Float64
 }
 
 /** Options of {@link initialiseMamba2}. */
-export type InitialiseMamba2Options = Pick<Mamba2FromAttentionOptions, 'random' | 'biases' | 'queryKeyNorm'>;
+export type InitialiseMamba2Options = Pick<Mamba2FromAttentionOptions, 'random' | 'biases' | 'queryKeyScale'>;
 
 /**
  * The weights of a Mamba2 layer from those of an attention layer, both on the device: see

@@ -108,7 +108,7 @@ describe('mamba2WeightsFromAttention', () => {
         'v_proj.bias': { shape: [16], data: new Float32Array(16) },
         'k_norm.weight': { shape: [8], data: new Float32Array(8).fill(3) },
       },
-      { ...shape, queryKeyNorm: 'folded', random: seededRandom(1) },
+      { ...shape, queryKeyScale: 'raw', random: seededRandom(1) },
     );
     expect(result.warnings.map(({ code }) => code)).toEqual(['bias-dropped', 'norm-folded']);
     expect(result.weights.get('in_proj.weight')!.data[48 * 6]).toBe(3 * source['k_proj.weight'].data[0]);

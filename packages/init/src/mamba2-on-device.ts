@@ -9,7 +9,13 @@ import {
 } from './attention-tensors.js';
 import type { HostTensor } from './host-tensor.js';
 import type { InitWarning } from './init-error.js';
-import { drawMamba2, foldBiases, type Mamba2FromAttentionOptions, withFolded } from './mamba2-from-attention.js';
+import {
+  asMamba2Takes,
+  drawMamba2,
+  foldBiases,
+  type Mamba2FromAttentionOptions,
+  withFolded,
+} from './mamba2-from-attention.js';
 
 /**
  * As `mamba2WeightsFromAttention`, to the bit (but for folded norms, to rounding): only what is drawn, and the biases,
@@ -21,7 +27,7 @@ export async function mamba2TensorsFromAttention(
 ): Promise<{ readonly weights: Map<string, Tensor>; readonly warnings: readonly InitWarning[] }> {
   const operation = 'initialiseMamba2';
   const device = deviceOf(attention);
-  const linear = await linearAttentionTensors(operation, attention, options);
+  const linear = await linearAttentionTensors(operation, attention, asMamba2Takes(options));
   try {
     const { gate, step, tensors } = drawMamba2(operation, options);
     const biases = new Map([...attention].filter(([name]) => name.endsWith('.bias')));

@@ -149,22 +149,22 @@ describe('mlaWeightsFromAttention', () => {
       'norm-folded k_norm.weight',
     ]);
     const options = { ...base, qLoraRank: null };
-    const converted = (change: Partial<AttentionWeights>, queryKeyNorm: 'scaled' | 'folded') =>
-      mlaWeightsFromAttention({ ...weights, ...change } as AttentionWeights, { ...options, queryKeyNorm }).weights;
+    const converted = (change: Partial<AttentionWeights>, queryKeyScale: 'expected' | 'raw') =>
+      mlaWeightsFromAttention({ ...weights, ...change } as AttentionWeights, { ...options, queryKeyScale }).weights;
     const original = weights['q_proj.weight'].data;
-    const folded = converted({}, 'folded').get('q_proj.weight')!.data;
+    const folded = converted({}, 'raw').get('q_proj.weight')!.data;
     for (let i = 0; i < folded.length; i++)
       expect(folded[i]).toBeCloseTo(original[i] * ((Math.floor(i / 12) % 8) + 1), 5);
     const ropeRows = (map: Map<string, HostTensor>) => rows(map.get('kv_a_proj_with_mqa.weight')!, 12, 16).data;
     const plain = mlaWeightsFromAttention(randomWeights(), options).weights;
-    expect(ropeRows(converted({}, 'folded'))).toEqual(ropeRows(plain).map((value) => 2 * value));
+    expect(ropeRows(converted({}, 'raw'))).toEqual(ropeRows(plain).map((value) => 2 * value));
     // Scaled: for independent inputs of size c, the rows of a head have on average the size that the norm gives them.
     const inputs = Float32Array.from({ length: 12 }, (_, j) => 1 + j / 3);
     for (const [change, c] of [
       [{}, new Float32Array(12).fill(1)],
       [{ 'input_layernorm.weight': { shape: [12], data: inputs } }, inputs],
     ] as const) {
-      const scaled = converted(change, 'scaled').get('q_proj.weight')!.data;
+      const scaled = converted(change, 'expected').get('q_proj.weight')!.data;
       for (let head = 0; head < 4; head++) {
         let squares = 0;
         for (let i = head * 96; i < (head + 1) * 96; i++)
@@ -173,8 +173,8 @@ describe('mlaWeightsFromAttention', () => {
       }
     }
     // The default.
-    expect(result.weights.get('q_proj.weight')!.data).toEqual(converted({}, 'scaled').get('q_proj.weight')!.data);
-    expect(() => converted({}, 'none' as 'folded')).toThrow(/queryKeyNorm: expected 'scaled' or 'folded', got none/);
+    expect(result.weights.get('q_proj.weight')!.data).toEqual(converted({}, 'expected').get('q_proj.weight')!.data);
+    expect(() => converted({}, 'none' as 'raw')).toThrow(/queryKeyScale: expected 'expected' or 'raw', got none/);
   });
 
   test('rank-deficient weights are exact and warned of', () => {

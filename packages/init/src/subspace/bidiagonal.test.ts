@@ -7,34 +7,29 @@ import { deviceSingularValues } from './bidiagonal.js';
 
 describe.each(['native', 'hardware'] as const)('deviceSingularValues on %s kernels', async (variant) => {
   const device = await testDevice(variant);
+  // More columns than one workgroup of the update has, and more steps than one recording; SwiftShader, which takes a
+  // hundred times as long for kernels with barriers, gets what it can do in seconds.
+  const largest = /swiftshader/i.test(device.info.description) ? [70, 90] : [520, 530];
 
-  test.each([
-    [1, 1],
-    [1, 7],
-    [3, 2],
-    [3, 5],
-    [63, 63],
-    [64, 61],
-    [130, 70],
-    [70, 130],
-    // More columns than one workgroup of the update has, and more steps than one recording.
-    [300, 520],
-  ])('%i × %i', async (rows, columns) => {
-    const before = device.statistics().liveBuffers;
-    const { data } = normalValues([rows, columns], uniformSource(2));
-    // The scale must not matter.
-    const weights = Float32Array.from(data, (value) => value * 1e-3);
-    const w = tensor(device, weights, [rows, columns]);
-    const found = await deviceSingularValues(w);
-    const expected = singularValues({ shape: [rows, columns], data: weights });
-    expect(found).toHaveLength(expected.length);
-    // Backward error of float32 Householder steps: a small multiple of 6e-8·‖W‖, whatever the value's own size.
-    found.forEach((value, i) => {
-      expect(Math.abs(value - expected[i]!)).toBeLessThan(1e-6 * expected[0]!);
-    });
-    w.dispose();
-    expect(device.statistics().liveBuffers).toBe(before);
-  });
+  test.each([[1, 1], [1, 7], [3, 2], [3, 5], [63, 63], [64, 61], [130, 70], [70, 130], largest as [number, number]])(
+    '%i × %i',
+    async (rows, columns) => {
+      const before = device.statistics().liveBuffers;
+      const { data } = normalValues([rows, columns], uniformSource(2));
+      // The scale must not matter.
+      const weights = Float32Array.from(data, (value) => value * 1e-3);
+      const w = tensor(device, weights, [rows, columns]);
+      const found = await deviceSingularValues(w);
+      const expected = singularValues({ shape: [rows, columns], data: weights });
+      expect(found).toHaveLength(expected.length);
+      // Backward error of float32 Householder steps: a small multiple of 6e-8·‖W‖, whatever the value's own size.
+      found.forEach((value, i) => {
+        expect(Math.abs(value - expected[i]!)).toBeLessThan(1e-6 * expected[0]!);
+      });
+      w.dispose();
+      expect(device.statistics().liveBuffers).toBe(before);
+    },
+  );
 
   test('rank-deficient, zero, huge and tiny matrices', async () => {
     const valuesOf = async (rows: number, columns: number, value: (i: number, j: number) => number) => {

@@ -13,6 +13,7 @@ import {
 } from '@zebra/tensor';
 import { InitError } from '../init-error.js';
 import { diagonaliseBidiagonal } from '../linear-algebra/bidiagonal-qr.js';
+import { singularValues } from '../linear-algebra/svd.js';
 import { BLOCK_ROWS, GROUP_COLUMNS, GROUP_ROWS, productKernel, rowKernel, updateKernel } from './bidiagonal.wgsl.js';
 
 /** Steps recorded at once: enough that recording costs little, few enough that what is left has shrunk in between. */
@@ -26,6 +27,8 @@ const RERECORD = 256;
  * Loan, algorithm 5.4.2; three dispatches a column, recorded and replayed, the update of a step merged with the first
  * product of the next), then the implicitly shifted QR iteration over the two diagonals on the host in float64.
  *
+ * On an adapter that is a CPU all of it runs on the host in float64, which is many times faster there.
+ *
  * Each value is off by a small multiple of the float32 ε times the largest (about 1e-6 of it at 4096), whatever its own
  * size: values below that are noise.
  *
@@ -34,6 +37,7 @@ const RERECORD = 256;
  * @throws InitError `data` for values that are not finite
  */
 export async function deviceSingularValues(w: Tensor): Promise<Float64Array> {
+  if (w.device.info.software) return singularValues({ shape: w.shape, data: (await w.read()) as Float32Array });
   // Divided by this, no square over- or underflows.
   const largest = (await frobeniusNormOf(w)) / Math.sqrt(Math.min(...w.shape));
   const [m, n] = w.shape as readonly [number, number];

@@ -55,7 +55,7 @@ const RANDOM_CONDITION = 1e-6;
  * groups are found among the right singular vectors and multiplied by W.
  *
  * Errors: with float32 rounding u ≈ 6e-8, the reconstruction error is the best possible but for directions whose
- * singular values differ by 1e-3 of themselves, and for about 1e-6·‖W‖. Peak memory beside W: about seven matrices
+ * singular values differ by 1e-3 of themselves, and for up to 3e-6·‖W‖. Peak memory beside W: about seven matrices
  * of its size.
  *
  * @param w [m, n] float32

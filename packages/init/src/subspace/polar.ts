@@ -21,7 +21,7 @@ const NEARLY_ONE = 0.999;
  * on the interval that is left, in closed form. For p = b·((1+l+l²)·x − x³) the ends of [l, 1] agree, and b is such that
  * p exceeds 1 in its maximum by as much as it falls short at the ends; p is then divided by its maximum, so that 1 stays
  * the upper bound. Near 0 each is worth a factor of 2.5 for two products, against 1.5 for Newton–Schulz.
- * (The idea of composing best approximations: Nakatsukasa and Freund 2016; Amsel et al., Polar Express, 2025.)
+ * (The idea of composing best approximations: Nakatsukasa and Freund 2016; Amsel et al., arXiv 2505.16932.)
  */
 export function signCubics(smallest: number): OddCubic[] {
   const steps: OddCubic[] = [];

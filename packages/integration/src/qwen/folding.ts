@@ -46,8 +46,16 @@ export function foldingResidual(inputs: LayerInputs): number {
 /** Norms of queries and keys and their weights are left out. */
 export const dropNorms: Preparation = (attention) => without(attention, /norm/);
 
-/** As it is: initialisation folds the norms' weights into the rows and drops the normalisation. */
-export const foldNormWeights: Preparation = (attention) => attention;
+/** The norms' weights go into the rows, and no more: the size that the normalisation takes out stays. */
+export const foldNormWeights: Preparation = (attention) => {
+  const result = without(attention, /norm/);
+  for (const letter of ['q', 'k']) {
+    const norm = attention[`${letter}_norm.weight`]?.data;
+    const weight = attention[`${letter}_proj.weight`]!;
+    if (norm) result[`${letter}_proj.weight`] = changed(weight, (value, row) => value * norm[row % norm.length]!);
+  }
+  return result;
+};
 
 /**
  * Weights of the norms, and for each head the mean over the inputs of what its normalisation multiplies by,
