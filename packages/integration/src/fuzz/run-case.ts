@@ -5,6 +5,7 @@ import { ZebraError } from '@zebra/tensor';
 import { caseRandom } from './draw.js';
 import type { FuzzFiles, FuzzTarget } from './target.js';
 import { configTarget, hybridConfigTarget } from './targets/configs.js';
+import { modelFolderTarget } from './targets/model-folder.js';
 import { safetensorsTarget } from './targets/safetensors.js';
 import { shardsTarget } from './targets/shards.js';
 import { templateTarget } from './targets/template.js';
@@ -16,6 +17,7 @@ export const TARGETS: readonly FuzzTarget[] = [
   shardsTarget,
   configTarget,
   hybridConfigTarget,
+  modelFolderTarget,
   tokenizerTarget,
   templateTarget,
 ];

@@ -35,12 +35,12 @@ const CONFIGS: Readonly<Record<QwenFamily, object>> = {
 };
 /**
  * Size that q, k and v biases start with. In a run as short as this they would stay near the 0 that training from
- * scratch starts from, while those of the released Qwen2 are as large as what they are added to, and larger.
+ * scratch starts from, and leaving them out would cost nothing.
  */
 const BIAS_SIZE = 1;
 /**
  * For the same reason the weights of query and key norms start spread out, as exp(N(0, 0.7²)), and the matrices before
- * them three times as large as usual: a norm takes any size, so that a released model's may have any.
+ * them three times as large as usual: a norm takes any size, so that a model's may have any.
  */
 const NORM_SPREAD = 0.7;
 const NORMED_SIZE = 3;

@@ -40,7 +40,7 @@ const LLAMA3 = {
 };
 const YARN = { rope_type: 'yarn', factor: 4, original_max_position_embeddings: 128, beta_fast: 32, beta_slow: 1 };
 
-const CONFIGS: readonly JsonTree[] = [
+export const CONFIGS: readonly JsonTree[] = [
   { ...SIZES, model_type: 'llama', tie_word_embeddings: true, rope_theta: 500000, rope_scaling: LLAMA3 },
   { ...SIZES, model_type: 'llama', rope_parameters: { rope_theta: 10000, ...YARN }, mlp_bias: false },
   { ...SIZES, model_type: 'qwen2', rope_theta: 1e6, sliding_window: 4096, use_sliding_window: false },
@@ -48,7 +48,7 @@ const CONFIGS: readonly JsonTree[] = [
   { ...SIZES, model_type: 'llama', rope_scaling: { type: 'linear', factor: 2 }, quantization_config: undefined },
 ].map(toTree);
 
-const HYBRID: JsonTree = toTree({
+export const HYBRID: JsonTree = toTree({
   hidden_size: 64,
   intermediate_size: 128,
   hidden_act: 'silu',
@@ -92,7 +92,7 @@ const TYPES = [
   'silu',
 ];
 
-function oddForConfig(random: Random): JsonTree {
+export function oddForConfig(random: Random): JsonTree {
   if (oneIn(random, 4)) return pick(random, TYPES);
   if (oneIn(random, 4)) return Array.from({ length: random.integer(6) }, () => random.integer(6));
   return oddValue(random);
