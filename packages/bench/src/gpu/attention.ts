@@ -181,9 +181,9 @@ async function time(work: () => void, least = small ? 1 : 12): Promise<number> {
 
 /** One pass of one shape with a tile; null where the tile does not fit. */
 async function timePass(pass: Pass, tile: Tile | undefined, sizes: Sizes, inputs: Inputs): Promise<number | null> {
-  const op = attentionWithTiles(tile ? { [pass]: tile } : {});
+  const op = attentionWithTiles(tile ? { ...chosen, [pass]: tile } : chosen);
   const attributes = { scale: sizes.size ** -0.5 };
-  const outputs = scope(() => attentionWithTiles({}).apply(given(inputs), attributes)) as Tensor[];
+  const outputs = scope(() => attentionWithTiles(chosen).apply(given(inputs), attributes)) as Tensor[];
   const all = { device, inputs: given(inputs), outputs, attributes };
   const gradients = [inputs.g, undefined];
   try {

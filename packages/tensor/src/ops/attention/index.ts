@@ -72,6 +72,8 @@ export const attentionOp = defineOp<AttentionAttributes>({
     }
     return backward(call, outputs[0]!, outputs[1]!, gradients[0], needs);
   },
+  // Scores are recomputed from all of q, k, v and the mask; Δ of the softmax's gradient from y.
+  saves: { inputs: [0, 1, 2, 3, 4, 5], outputs: [0, 1] },
   reference,
 });
 

@@ -34,18 +34,24 @@ export interface Call {
 interface Mask {
   readonly kind: MaskKind;
   readonly buffer: Tensor | undefined;
-  readonly params: { length_at: number; key_segments_at: number; first_key_at: number; end_query_at: number };
+  /** Where its parts begin. */
+  readonly params: Readonly<
+    Record<'length_at' | 'key_segments_at' | 'first_key_at' | 'end_query_at' | 'query_run_at' | 'key_run_at', number>
+  >;
 }
 
 function maskOf({ device, sizes, segments, keySegments, keyLength }: Call): Mask {
   const { batch, queries, keys } = sizes;
-  const none = { length_at: 0, key_segments_at: 0, first_key_at: 0, end_query_at: 0 };
+  const none = { length_at: 0, key_segments_at: 0, first_key_at: 0, end_query_at: 0, query_run_at: 0, key_run_at: 0 };
   if (!segments) return { kind: keyLength ? 'length' : 'none', buffer: keyLength, params: none };
   const key_segments_at = batch * queries;
   const first_key_at = key_segments_at + batch * keys;
   const end_query_at = first_key_at + batch * queries;
-  const params = { key_segments_at, first_key_at, end_query_at, length_at: end_query_at + batch * keys };
-  const buffer = allocateTensor(device, { shape: [params.length_at + 1], dtype: 'int32' });
+  const length_at = end_query_at + batch * keys;
+  const query_run_at = length_at + 1;
+  const key_run_at = query_run_at + batch * queries;
+  const params = { key_segments_at, first_key_at, end_query_at, length_at, query_run_at, key_run_at };
+  const buffer = allocateTensor(device, { shape: [key_run_at + batch * keys], dtype: 'int32' });
   const count = batch * (queries + keys);
   device.dispatch(maskKernel, {
     bindings: { segments: segments.range(), keys: keySegments?.range(), length: keyLength?.range(), y: buffer.range() },

@@ -16,15 +16,21 @@ export const SIZE_PARAMS = {
   key_segments_at: 'u32',
   first_key_at: 'u32',
   end_query_at: 'u32',
+  query_run_at: 'u32',
+  key_run_at: 'u32',
   /** Always 1. */
   unit: 'u32',
   scale: 'f32',
 } as const;
 
+/** Runs of one segment are followed so far: as long as any kernel's step. */
+export const LONGEST_RUN = 128;
+
 /**
  * WGSL functions that the kernels ask: which keys a query may see. `mask` is one int32 buffer, so that kernels stay
  * within 8 bindings: segments of queries [B,Tq], of keys [B,Tk], the first key of each query [B,Tq], the end of the
- * queries of each key [B,Tk], the number of valid keys [1] (see {@link maskKernel}); or that number alone.
+ * queries of each key [B,Tk], the number of valid keys [1], the ends of the runs of one segment that begin at each query
+ * [B,Tq] and at each key [B,Tk] (see {@link maskKernel}); or that number alone.
  */
 export function maskFunctions(kind: MaskKind): string {
   // The number of valid keys is data: bounded, so that no index leaves the buffers.
@@ -45,6 +51,9 @@ fn attends(query_segment: i32, own: u32, key_segment: i32, j: u32) -> bool { ret
   return /* wgsl */ `${base}
 fn first_key(b: u32, t: u32) -> u32 { return u32(mask[p.first_key_at + b * p.tq + t]); }
 fn end_query(b: u32, j: u32) -> u32 { return u32(mask[p.end_query_at + b * p.tk + j]); }
+/** Where the run of one segment ends that query t, or key j, begins: at most ${LONGEST_RUN} further on. */
+fn query_run(b: u32, t: u32) -> u32 { return u32(mask[p.query_run_at + b * p.tq + t]); }
+fn key_run(b: u32, j: u32) -> u32 { return u32(mask[p.key_run_at + b * p.tk + j]); }
 fn query_segment(b: u32, t: u32) -> i32 { return mask[b * p.tq + t]; }
 fn key_segment(b: u32, j: u32) -> i32 { return mask[p.key_segments_at + b * p.tk + j]; }
 /** A token always attends to itself, so that the softmax is never empty. */
@@ -70,6 +79,8 @@ export const maskKernel = defineKernel({
     key_segments_at: 'u32',
     first_key_at: 'u32',
     end_query_at: 'u32',
+    query_run_at: 'u32',
+    key_run_at: 'u32',
   },
   source: ({ has }) => {
     const keys = has('keys') ? 'keys' : 'segments';
@@ -87,6 +98,10 @@ export const maskKernel = defineKernel({
     while (j < own && ${keys}[b * p.tk + j] != mine) { j++; }
     y[i] = mine;
     y[p.first_key_at + i] = i32(j);
+    let t = i % p.tq;
+    var run = t + 1u;
+    while (run < min(t + ${LONGEST_RUN}u, p.tq) && segments[b * p.tq + run] == mine) { run++; }
+    y[p.query_run_at + i] = i32(run);
     return;
   }
   let at = i - p.batch * p.tq;
@@ -99,7 +114,10 @@ export const maskKernel = defineKernel({
   var end = p.tq;
   while (end > least && segments[b * p.tq + end - 1u] != mine) { end--; }
   y[p.key_segments_at + at] = mine;
-  y[p.end_query_at + at] = i32(end);`,
+  y[p.end_query_at + at] = i32(end);
+  var run = j + 1u;
+  while (run < min(j + ${LONGEST_RUN}u, p.tk) && ${keys}[b * p.tk + run] == mine) { run++; }
+  y[p.key_run_at + at] = i32(run);`,
     );
   },
 });

@@ -61,11 +61,12 @@ function opCase(c: Case) {
 /** Documents of 21 tokens, the last 9 tokens of each row padding. */
 const documents = (length: number) => (i: number) => (i % length >= length - 9 ? -1 : Math.floor((i % length) / 21));
 
-/** Small tiles, since an emulation of large ones takes long to compile: a subgroup on its own; two that share rows, with two buffers; the same without fetching ahead, with one. */
+/** Small tiles, since an emulation of large ones takes long to compile: a subgroup on its own; two that share
+ * rows, with two buffers; two of rows of their own, without fetching ahead. */
 const TILES: Record<'alone' | 'shared' | 'plain', MatrixTile> = {
   alone: { rows: 32, step: 16, subgroups: 1, scoreRows: 32, buffers: 1, prefetch: true },
   shared: { rows: 32, step: 32, subgroups: 2, scoreRows: 16, buffers: 2, prefetch: true },
-  plain: { rows: 64, step: 32, subgroups: 4, scoreRows: 32, buffers: 1, prefetch: false },
+  plain: { rows: 64, step: 16, subgroups: 2, scoreRows: 32, buffers: 1, prefetch: false },
 };
 
 /** Keys that the first rows of a batch do not see: left padding of 5 tokens in every row but the first. */
@@ -81,10 +82,13 @@ describe.skipIf(device.info.subgroupMatrix.length === 0)('attention on emulated 
       'three tokens, two heads a key head': ['shared', { queries: 3, keyHeads: 1 }],
       '63 tokens': ['shared', { queries: 63 }],
       '130 tokens': ['shared', { queries: 130, heads: 1 }],
-      '50 tokens, a subgroup on its own': ['alone', { queries: 50, heads: 1 }],
+      '50 tokens, a subgroup on its own': ['alone', { queries: 50, heads: 1, keySize: 16 }],
       'heads of 64, keys wider than values': ['plain', { queries: 70, heads: 1, keySize: 64, valueSize: 32 }],
       'packed documents with padding': ['shared', { queries: 70, heads: 1, segments: documents(70) }],
-      'segments that are not contiguous': ['shared', { queries: 40, segments: (_, random) => Math.floor(3 * random()) }],
+      'segments that are not contiguous': [
+        'shared',
+        { queries: 40, segments: (_, random) => Math.floor(3 * random()) },
+      ],
       'left padding with a cache, a part of it': [
         'shared',
         { batch: 2, heads: 1, queries: 40, keys: 75, segments: () => 0, keySegments: leftPadded(75), keyLength: 70 },
@@ -107,11 +111,9 @@ describe.skipIf(device.info.subgroupMatrix.length === 0)('attention on emulated 
     const want = attentionOp.reference.forward(inputs, { scale: 32 ** -0.5 });
     await scopeAsync(async (own) => {
       const tensors = inputs.map(({ data, shape }) => own(tensor(device, data, shape, { dtype: 'float16' })));
-      for (const tile of [TILES.shared, TILES.alone]) {
-        const got = everywhere(tile).apply([...tensors, undefined, undefined, undefined], { scale: 32 ** -0.5 });
-        for (const [i, output] of got.entries()) {
-          expect(relativeError(await own(output).read(), want[i]!.data)).toBeLessThan(2e-3);
-        }
+      const got = everywhere(TILES.shared).apply([...tensors, undefined, undefined, undefined], { scale: 32 ** -0.5 });
+      for (const [i, output] of got.entries()) {
+        expect(relativeError(await own(output).read(), want[i]!.data)).toBeLessThan(2e-3);
       }
     });
   });

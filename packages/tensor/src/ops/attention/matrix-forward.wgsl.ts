@@ -212,8 +212,13 @@ function softmax(c: MatrixConstants, parts: number, at: ReturnType<typeof layout
       }`;
   return /* wgsl */ `
       let first_key_of_step = start + n * ${c.step}u;
-      // Only steps that reach past the first row's own key hide any from a row.
-      let edge = ${c.mask === 'segments' ? 'true' : `first_key_of_step + ${c.step - 1}u > base + first`};
+      // Only steps that reach past the first row's own key hide any from a row, or those of several segments.
+      var edge = first_key_of_step + ${c.step - 1}u > base + first;
+      ${
+        c.mask === 'segments'
+          ? `edge = edge || key_run(b, first_key_of_step) < first_key_of_step + ${c.step}u || key_segment(b, first_key_of_step) != segment;`
+          : ''
+      }
       var greatest = vec4<f32>(MASKED);
       ${parts > 1 ? wholeRow : ''}
       ${each(own, (v) => `var x${v} = ${score(mine(v))};`)}

@@ -274,10 +274,16 @@ function weights(side: Side, c: MatrixConstants, want: Wants, columns: string): 
     side === 'query'
       ? `origin + ${c.step - 1}u > base + first`
       : `base + origin < first + ${c.rows - 1}u || origin + ${c.step}u > end`;
+  const [run, first] =
+    side === 'query'
+      ? ['key_run(b, origin)', 'key_segment(b, origin)']
+      : ['query_run(b, origin)', 'query_segment(b, origin)'];
   const store = (to: number, name: string) =>
     `memory[${to}u + row * ${halvesPitch}u + v / 2u] = halves(${name}0, ${name}1);`;
   return /* wgsl */ `
-      let edge = ${c.mask === 'segments' ? 'true' : hidden};
+      // Most steps hide nothing from a row: those on the diagonal do, and those of several segments.
+      var edge = ${hidden};
+      ${c.mask === 'segments' ? `edge = edge || ${run} < origin + ${c.step}u || ${first} != segment;` : ''}
       let first_vector = part * ${vectorsOfStep / parts}u;
       for (var v = first_vector; v < first_vector + ${vectorsOfStep / parts}u; v += 2u) {
         ${each(2, (h) => `var w${h} = exp2(${value(at.s, h)} * factor - ${lse(h)});`)}
