@@ -101,7 +101,10 @@ function compose({ x, weights, norm, residual, y, rows, width, start, size, eps,
   const used = width === size ? x : slice(x, x.shape.length - 1, start, size);
   const first = weights[0]!;
   const normed = reshape(norm ? rmsNorm(used, norm, { eps, dtype: first.dtype }) : used, [rows, size]);
-  if (weights.length === 1) return runMatmul('project', y, normed, first, { transposeB: true, residual });
+  if (weights.length === 1) {
+    runMatmul('project', y, normed, first, { transposeB: true, residual });
+    return;
+  }
   const dtype = residual ? 'float32' : y.dtype;
   const parts = weights.map((weight) => matmul(normed, weight, { transposeB: true, dtype }));
   const target = residual ? allocateTensor(y.device, { shape: [rows, y.size / rows], dtype }) : y;
