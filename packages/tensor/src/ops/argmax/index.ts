@@ -6,7 +6,7 @@ import { mergeKernel, pieceKernel } from './argmax.wgsl.js';
 import { argmaxReference } from './reference.js';
 
 // A few long rows (a step of greedy decoding over a vocabulary) would leave a GPU idle: they are cut into pieces.
-const FEW_ROWS = 64;
+const FEW_ROWS = 512;
 const PIECE = 2048;
 
 /** Options of {@link argmax}. */

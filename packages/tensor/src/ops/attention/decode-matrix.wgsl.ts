@@ -1,5 +1,10 @@
 import { defineKernel, type KernelVariant } from '../../device/kernel.js';
-import { type MatrixArray, type MatrixUnitSizes, MatrixUnits, matrixDirectives } from '../../device/matrix-units.wgsl.js';
+import {
+  type MatrixArray,
+  type MatrixUnitSizes,
+  MatrixUnits,
+  matrixDirectives,
+} from '../../device/matrix-units.wgsl.js';
 import { DECODE_BINDINGS, DECODE_PARAMS, PART_KEYS } from './decode.wgsl.js';
 import { directMaskFunctions } from './mask.wgsl.js';
 import { HEADER } from './rows.wgsl.js';

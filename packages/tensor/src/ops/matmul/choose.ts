@@ -64,7 +64,7 @@ const SUBGROUP_SIZES = [4, 8];
 const SUBGROUP_ROWS = 16;
 
 /** Workgroups of each kind that fill an adapter. The matvec kernel waits for memory: many must be under way. */
-const FULL = { software: 8, tiled: 256, matvec: 2048, matrix: 256 };
+const FULL = { software: 8, tiled: 256, matvec: 2048, matrix: 256, fewRows: 512 };
 
 /** A piece of the sum over k is at least this long. */
 const SHORTEST_PIECE = 256;
@@ -124,15 +124,33 @@ const LARGE_MATRIX_TILE: MatrixTile = { rows: 128, columns: 128, step: 32, subgr
 /** For outputs of few tiles, where small tiles keep more of the adapter busy, and for little workgroup memory. */
 const SMALL_MATRIX_TILE: MatrixTile = { rows: 64, columns: 64, step: 32, subgroupRows: 32, subgroupColumns: 32 };
 
+/** Most rows that the tiles for few rows cover. */
+const MOST_FEW_ROWS = 64;
+
+/**
+ * For few rows, as in decoding for many: what matters is that much of b is under way at once, so the steps along k are
+ * long. Tiles of 32 columns where there are few columns.
+ */
+function fewRowsTile(m: number, n: number): MatrixTile {
+  const rows = [16, 32].find((count) => m <= count) ?? MOST_FEW_ROWS;
+  const columns = n >= 8192 ? 64 : 32;
+  // Four subgroups of one or two matrices each way; two where there is no more to share.
+  const subgroupRows = rows === 64 || (rows === 32 && columns === 64) ? 32 : 16;
+  const subgroupColumns = rows === 64 && columns === 64 ? 32 : 16;
+  return { rows, columns, step: 128, subgroupRows, subgroupColumns };
+}
+
 /** The kernel for matrix units, where the adapter has them and the product suits them. */
 function matrixChoice(info: DeviceInfo, { m, n, k, batch, a, b, c }: MatmulSituation): KernelChoice | undefined {
   const shape = matrixShape(info.subgroupMatrix);
   const lanes = info.subgroupSize;
   if (!shape || !info.float16 || !MATRIX_LANES.includes(lanes)) return undefined;
   if (a.dtype !== 'float16' || b.dtype !== 'float16' || !c.alongN) return undefined;
-  if (Math.min(m, n, k) < SHORTEST_SIDE) return undefined;
+  const few = m <= MOST_FEW_ROWS && m > FEW_ROWS && a.alongK && b.alongK && a.aligned >= HALVES && b.aligned >= HALVES;
+  if (Math.min(few ? SHORTEST_SIDE : m, n, k) < SHORTEST_SIDE) return undefined;
   const tiles = batch * Math.ceil(m / 128) * Math.ceil(n / 128);
-  for (const tile of tiles >= FULL.matrix / 8 ? [LARGE_MATRIX_TILE, SMALL_MATRIX_TILE] : [SMALL_MATRIX_TILE]) {
+  const large = tiles >= FULL.matrix / 8 ? [LARGE_MATRIX_TILE] : [];
+  for (const tile of few ? [fewRowsTile(m, n), SMALL_MATRIX_TILE] : [...large, SMALL_MATRIX_TILE]) {
     const constants: MatrixConstants = {
       ...tile,
       matrixM: shape.m,
@@ -145,7 +163,8 @@ function matrixChoice(info: DeviceInfo, { m, n, k, batch, a, b, c }: MatmulSitua
       bVectors: b.aligned >= HALVES,
       cVectors: c.aligned >= 4,
     };
-    if (matrixMemory(constants) > info.workgroupMemory) continue;
+    const unshared = (shape.m * tile.subgroupColumns) % (4 * lanes) !== 0;
+    if (unshared || matrixMemory(constants) > info.workgroupMemory) continue;
     const halves = { elements: HALVES, dtype: 'uint32' } as const;
     return {
       kernel: matrixMatmul,
@@ -157,7 +176,7 @@ function matrixChoice(info: DeviceInfo, { m, n, k, batch, a, b, c }: MatmulSitua
       },
       tile: [tile.rows, tile.columns],
       tilesOfGroup: 1,
-      fullGroups: FULL.matrix,
+      fullGroups: few ? FULL.fewRows : FULL.matrix,
       step: tile.step,
     };
   }

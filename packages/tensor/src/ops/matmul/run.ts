@@ -115,21 +115,21 @@ function launch(product: Product, options: WriteOptions): void {
 const turn = (matrices: Matrices): Matrices => ({ ...matrices, rows: matrices.columns, columns: matrices.rows });
 
 /** The product as a linear layer's, x · weightᵀ, where it lies in memory like one. */
-function projectionOf({ m, n, k, batch, a, b, c }: Product): ProjectCall | undefined {
+function projectionOf({ m, n, k, batch, a, b, c }: Product, residual?: Tensor): ProjectCall | undefined {
   const lines = (matrices: Matrices, length: number, across: boolean): boolean =>
     matrices.skip === 0 &&
     (across ? [matrices.rows, matrices.columns] : [matrices.columns, matrices.rows]).join() === `${length},1`;
   if (batch !== 1 || !lines(a, k, true) || !lines(b, k, false) || !lines(c, n, true)) return undefined;
   const [x, weights, y] = [a.tensor, [b.tensor], c.tensor];
-  return { x, weights, counts: [n], y, rows: m, width: k, start: 0, size: k, eps: 0, gated: false };
+  return { x, weights, counts: [n], residual, y, rows: m, width: k, start: 0, size: k, eps: 0, gated: false };
 }
 
 function launchRows(product: Product, options: WriteOptions): void {
   const { accumulate = false, alpha = 1 } = options;
   const { m, n, k, batch, a, b, c, turned = false } = product;
   const { device } = c.tensor;
-  const plain = !accumulate && alpha === 1 && !options.bias && !options.residual;
-  const projection = plain ? projectionOf(product) : undefined;
+  const plain = !accumulate && alpha === 1 && !options.bias;
+  const projection = plain ? projectionOf(product, options.residual) : undefined;
   if (projection && projects(projection)) {
     launchProject(projection);
     return;

@@ -1,18 +1,17 @@
-import { allocateTensor, defineOp, type OpInputs } from '../../core/define-op.js';
-import { BYTES, type DType } from '../../core/dtype.js';
+import { allocateTensor, defineOp } from '../../core/define-op.js';
+import type { DType } from '../../core/dtype.js';
 import { dtypeError, elementCount, sameShape, shapeError, type TensorSpec } from '../../core/shape.js';
 import type { Tensor } from '../../core/tensor.js';
-import type { BoundRange } from '../../device/device.js';
 import { ZebraError } from '../../errors.js';
-import { cast } from '../cast/index.js';
-import { concat } from '../concat/index.js';
+import { concatOp } from '../concat/index.js';
 import { matmul } from '../matmul/matmul.js';
-import { add } from '../pointwise/index.js';
+import { runMatmul } from '../matmul/run.js';
+import { binaryOps } from '../pointwise/binary.js';
 import { reshape } from '../reshape/index.js';
 import { rmsNorm } from '../rms-norm/index.js';
 import { assertComputable } from '../row/checks.js';
 import { slice } from '../slice/index.js';
-import { swiglu } from '../swiglu/index.js';
+import { swigluOp } from '../swiglu/index.js';
 import { launchProject, type ProjectCall, projects } from './launch.js';
 import { projectReference } from './reference.js';
 
@@ -58,7 +57,7 @@ export const projectOp = defineOp<ProjectAttributes>({
       ...attributes,
     };
     if (projects(call)) launchProject(call);
-    else compose(inputs, y!, attributes);
+    else compose(call);
   },
   reference: projectReference,
 });
@@ -94,23 +93,28 @@ function outputOf(inputs: readonly (TensorSpec | undefined)[], attributes: Proje
   return { shape, dtype };
 }
 
-/** The same from operations of its own each, for adapters, shapes and numbers of rows that the kernel is not for. */
-function compose(inputs: OpInputs, y: Tensor, { start, eps, gated, dtype }: ProjectAttributes): void {
-  const [x, w0, w1, w2, norm, residual] = inputs;
-  const size = w0!.shape[1]!;
-  const used = x!.shape.at(-1) === size ? x! : slice(x!, x!.shape.length - 1, start, size);
-  const normed = norm ? rmsNorm(used, norm, { eps, dtype: w0!.dtype }) : used;
-  const rows = reshape(normed, [elementCount(x!.shape.slice(0, -1)), size]);
-  const inner = gated || residual ? (gated && dtype === 'float16' ? dtype : 'float32') : dtype;
-  const parts = [w0, w1, w2].flatMap((weight) =>
-    weight ? [matmul(rows, weight, { transposeB: true, dtype: inner })] : [],
-  );
-  const joined = gated ? swiglu(parts[0]!, parts[1]!) : parts.length > 1 ? concat(parts, 1) : parts[0]!;
-  const added = residual ? add(joined, reshape(residual, joined.shape)) : joined;
-  const made = cast(added, dtype);
-  const bytes = elementCount(y.shape) * BYTES[dtype];
-  const whole = (range: BoundRange) => ({ ...range, size: Math.ceil(bytes / 4) * 4 });
-  y.device.copy(whole(made.range()), whole(y.range()));
+/**
+ * The same from operations of their own, for adapters, shapes and numbers of rows that the kernel is not for. What comes
+ * last writes into `y` itself.
+ */
+function compose({ x, weights, norm, residual, y, rows, width, start, size, eps, gated }: ProjectCall): void {
+  const used = width === size ? x : slice(x, x.shape.length - 1, start, size);
+  const first = weights[0]!;
+  const normed = reshape(norm ? rmsNorm(used, norm, { eps, dtype: first.dtype }) : used, [rows, size]);
+  if (weights.length === 1) {
+    runMatmul('project', y, normed, first, { transposeB: true, residual });
+    return;
+  }
+  const dtype = residual ? 'float32' : y.dtype;
+  const parts = weights.map((weight) => matmul(normed, weight, { transposeB: true, dtype }));
+  const target = residual ? allocateTensor(y.device, { shape: [rows, y.size / rows], dtype }) : y;
+  const flat = target.view({ shape: [rows, y.size / rows], dtype });
+  const call = { device: y.device, outputs: [flat] };
+  if (gated) swigluOp.forward!({ ...call, inputs: [parts[0], parts[1]], attributes: {} });
+  else concatOp.forward!({ ...call, inputs: parts, attributes: { axis: 1 } });
+  if (!residual) return;
+  const whole = { inputs: [flat, reshape(residual, flat.shape)], outputs: [y], attributes: {} };
+  binaryOps.add.forward!({ device: y.device, ...whole });
 }
 
 /**

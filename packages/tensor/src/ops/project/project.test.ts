@@ -41,8 +41,8 @@ function opCase(c: Case, x: DType, weight: DType, y: DType) {
 const CASES: readonly Case[] = [
   { rows: 1, size: 8, weights: [1] },
   { rows: 1, size: 512, weights: [500], norm: true },
-  { rows: 1, size: 2056, weights: [63, 3, 1], norm: true },
-  { rows: 3, size: 264, weights: [64, 32, 32], norm: true },
+  { rows: 1, size: 1032, weights: [63, 3, 1], norm: true },
+  { rows: 3, size: 264, weights: [64, 32], norm: true },
   { rows: 8, size: 72, weights: [1500], residual: true },
   { rows: 5, size: 40, weights: [4100], norm: true, residual: true },
   { rows: 2, size: 520, weights: [260, 260], norm: true, gated: true },
@@ -51,10 +51,12 @@ const CASES: readonly Case[] = [
   // Composed: too many rows, and rows that are no vectors.
   { rows: 9, size: 64, weights: [16, 8], norm: true, residual: true },
   { rows: 3, size: 63, weights: [5, 5], norm: true, gated: true, residual: true },
+  { rows: 9, size: 64, weights: [16], norm: true, residual: true },
+  { rows: 9, size: 40, weights: [16, 16], norm: true, gated: true },
   { rows: 2, size: 63, weights: [5], width: 70, start: 3 },
 ];
 
-// Sums of up to 2056 float32 products, in another order than the reference's.
+// Sums of up to 1032 float32 products, in another order than the reference's.
 const FLOAT = { forward: 2e-6, gradient: 0 };
 // Inputs are exact in float16; the result is rounded to it, as is a composed norm's.
 const HALF = { forward: 1e-3, gradient: 0 };
@@ -78,7 +80,7 @@ describe('project', () => {
       subgroups: false,
       poison: true,
     });
-    for (const c of CASES.slice(0, 6)) {
+    for (const c of CASES.slice(0, 2)) {
       await checkOp(device, projectOp, opCase(c, 'float32', 'float32', 'float32'), FLOAT);
     }
     device.destroy();
