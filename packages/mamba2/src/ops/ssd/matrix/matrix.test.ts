@@ -1,7 +1,6 @@
 import { defineOp, type Kernel, type KernelVariant, scope, type Tensor, tensor, valueAndGradients } from '@zebra/tensor';
-import { assembleSource, checkOp, relativeError, testDevice, uniformSource } from '@zebra/tensor/testing';
+import { assembleSource, checkOp, relativeError, testDevice, uniformSource, validateWgsl } from '@zebra/tensor/testing';
 import { describe, expect, it } from 'vitest';
-import { create, globals } from 'webgpu';
 import { columns } from '../../../rows.js';
 import { stateSpaceScan, stateSpaceScanOp } from '../index.js';
 import { ssdReference, ssdReferenceBackward } from '../reference.js';
@@ -183,12 +182,7 @@ describe('the WGSL for matrix units', () => {
   });
 
   it('is valid in every variant', async () => {
-    // Dawn's null backend runs nothing, but checks WGSL with every feature there is.
-    Object.assign(globalThis, globals);
-    const instance = create(['backend=null', 'enable-dawn-features=allow_unsafe_apis']);
-    const adapter = await instance.requestAdapter();
-    const device = await adapter!.requestDevice({ requiredFeatures: [...adapter!.features] as GPUFeatureName[] });
-    device.pushErrorScope('validation');
+    const codes: string[] = [];
     const floats = ['gates', 'skip', 'state', 'initial', 'initial_gradient', 'products', 'through'];
     for (const constants of all.flatMap((c) => [c, { ...c, parts: 2 }])) {
       for (const kernel of [matrixForwardKernel, matrixEdgesKernel, matrixGradientKernel] as Kernel[]) {
@@ -201,14 +195,11 @@ describe('the WGSL for matrix units', () => {
             has: (name) => present.includes(name),
             constants: { ...constants },
           };
-          const code = assembleSource(kernel, variant, present);
-          const { messages } = await device.createShaderModule({ code }).getCompilationInfo();
-          expect(messages.map(({ message }) => message)).toEqual([]);
+          codes.push(assembleSource(kernel, variant, present));
         }
       }
     }
-    expect(await device.popErrorScope()).toBeNull();
-    device.destroy();
-    expect(instance).toBeDefined();
+    expect(codes.length).toBe(48);
+    expect(await validateWgsl(codes)).toEqual([]);
   });
 });
