@@ -125,10 +125,8 @@ ${eachVector(CHUNK, rows, (u) => `${halvesAt(m.u)} = next_u${u};`)}
 ${eachVector(CHUNK, cols, (u) => `${halvesAt(m.v)} = next_v${u};`)}
     let edge_chunk = item / ${parts}u * p.chunks + select(step, p.chunks - 1u - step, reverse);
     let edge = (edge_chunk * ${parts}u + part) * ${(rows * cols) / 8}u;
-${eachVector(
-  rows,
-  cols,
-  (u) => either(`carried[edge + unit] = packed(low${u}, high${u});`, `states[edge + unit] = packed(low${u}, high${u});`),
+${eachVector(rows, cols, (u) =>
+  either(`carried[edge + unit] = packed(low${u}, high${u});`, `states[edge + unit] = packed(low${u}, high${u});`),
 )}
     workgroupBarrier();
     ${fetch('(step + 1u)')}

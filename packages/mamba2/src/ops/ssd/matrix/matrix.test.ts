@@ -1,4 +1,12 @@
-import { defineOp, type Kernel, type KernelVariant, scope, type Tensor, tensor, valueAndGradients } from '@zebra/tensor';
+import {
+  defineOp,
+  type Kernel,
+  type KernelVariant,
+  scope,
+  type Tensor,
+  tensor,
+  valueAndGradients,
+} from '@zebra/tensor';
 import { assembleSource, checkOp, relativeError, testDevice, uniformSource, validateWgsl } from '@zebra/tensor/testing';
 import { describe, expect, it } from 'vitest';
 import { columns } from '../../../rows.js';
@@ -129,7 +137,10 @@ describe('state-space scan on matrix units, emulated', async () => {
     const hosts = testCase.inputs.map((input) => {
       if (!input) return undefined;
       const count = input.shape.reduce((a, b) => a * b, 1);
-      return { shape: input.shape, data: Float64Array.from({ length: count }, (_, i) => input.values?.(i, random) ?? half(random())) };
+      return {
+        shape: input.shape,
+        data: Float64Array.from({ length: count }, (_, i) => input.values?.(i, random) ?? half(random())),
+      };
     });
     const inputs = hosts.map(
       (host, i) => host && tensor(device, host.data, host.shape, { dtype: i < 4 ? 'float16' : 'float32' }),
@@ -138,12 +149,20 @@ describe('state-space scan on matrix units, emulated', async () => {
     const wanted = ssdReferenceBackward(hosts, up);
     // From gradients of 1e-4 up to some hundred: a loss scale of 2^16 on such as an average over 8192 tokens has.
     for (const scale of [2 ** -12, 2 ** 8]) {
-      const g = tensor(device, up.data.map((v) => v * scale), up.shape, { dtype: 'float16' });
+      const g = tensor(
+        device,
+        up.data.map((v) => v * scale),
+        up.shape,
+        { dtype: 'float16' },
+      );
       const [x, b, c, dt, dtBias, aLog, skip] = inputs;
-      const { value, gradients } = valueAndGradients(() => {
-        const { y } = stateSpaceScan({ x: x!, b: b!, c: c!, dt: dt!, dtBias: dtBias!, aLog: aLog!, skip: skip! });
-        return probeOp.apply([y], { g })[0]!;
-      }, inputs.slice(0, 7) as NonNullable<(typeof inputs)[number]>[]);
+      const { value, gradients } = valueAndGradients(
+        () => {
+          const { y } = stateSpaceScan({ x: x!, b: b!, c: c!, dt: dt!, dtBias: dtBias!, aLog: aLog!, skip: skip! });
+          return probeOp.apply([y], { g })[0]!;
+        },
+        inputs.slice(0, 7) as NonNullable<(typeof inputs)[number]>[],
+      );
       for (const [i, gradient] of gradients.entries()) {
         const got = (await gradient!.read()).map((v) => v / scale);
         // The small ones partly lie below the smallest normal float16, 6e-5.
