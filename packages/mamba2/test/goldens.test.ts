@@ -1,4 +1,4 @@
-import { type Device, multiply, scope, sum, type Tensor, tensor, valueAndGradients } from '@zebra/tensor';
+import { cast, type Device, multiply, scope, sum, type Tensor, tensor, valueAndGradients } from '@zebra/tensor';
 import { relativeError, testDevice } from '@zebra/tensor/testing';
 import { describe, expect, it } from 'vitest';
 import { Mamba2Layer } from '../src/index.js';
@@ -29,9 +29,14 @@ async function withLayer(
   expect(device.statistics().liveBuffers).toBe(before);
 }
 
-async function checkOutputAndGradients(device: Device, golden: GoldenCase): Promise<void> {
+async function checkOutputAndGradients(
+  device: Device,
+  golden: GoldenCase,
+  half?: { readonly output: number; readonly gradient: number },
+): Promise<void> {
   await withLayer(device, golden, async (layer) => {
-    const x = await golden.tensor(device, 'x');
+    const exact = await golden.tensor(device, 'x');
+    const x = half ? cast(exact, 'float16') : exact;
     const up = await golden.tensor(device, 'grad_y');
     const names = [...layer.namedParameters().keys()];
     const { value, gradients } = valueAndGradients(() => {
@@ -39,11 +44,13 @@ async function checkOutputAndGradients(device: Device, golden: GoldenCase): Prom
       return { loss: sum(multiply(y, up)), y };
     }, [x, ...layer.namedParameters().values()]);
     const y = await value.y.read();
-    expect(relativeError(y, await golden.values('y'))).toBeLessThan(OUTPUT);
+    expect(relativeError(y, await golden.values('y'))).toBeLessThan(half?.output ?? OUTPUT);
     for (const [k, name] of ['grad_x', ...names.map((key) => `grad.${key}`)].entries()) {
-      expect(relativeError(await gradients[k]!.read(), await golden.values(name)), name).toBeLessThan(GRADIENT);
+      expect(relativeError(await gradients[k]!.read(), await golden.values(name)), name).toBeLessThan(
+        half?.gradient ?? GRADIENT,
+      );
     }
-    for (const made of [x, up, value.loss, value.y, ...gradients]) made?.dispose();
+    for (const made of [exact, x, up, value.loss, value.y, ...gradients]) made?.dispose();
   });
 }
 
@@ -87,4 +94,17 @@ describe.each(['a'])('golden case %s', async (name) => {
 describe('golden case a, kernels for hardware', async () => {
   const device = await testDevice('hardware');
   it('output and gradients', async () => checkOutputAndGradients(device, await goldenCase('a')));
+});
+
+describe('golden case a in float16', async () => {
+  // Activations of 11 bits through two projections, convolution, scan and norm; weights are rounded on the way. Most
+  // gradients are within 1e-3; that of D is a sum that all but cancels, since the norm takes the scale out of y.
+  const limits = { output: 5e-3, gradient: 1e-2 };
+
+  it.each(['native', 'matrix'] as const)('output and gradients (%s kernels)', async (variant) => {
+    const device = await testDevice(variant);
+    const able = variant === 'native' ? device.info.float16 : device.info.subgroupMatrix.length > 0;
+    if (able) await checkOutputAndGradients(device, await goldenCase('a'), limits);
+    else expect(device.info.float16).toBe(false);
+  });
 });

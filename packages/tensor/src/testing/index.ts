@@ -6,3 +6,4 @@ export { relativeError } from './compare.js';
 export { type LinearModelSizes, linearModel, type OwnedModel } from './linear-model.js';
 export { normalValues, uniformSource } from './random-inputs.js';
 export { type TestVariant, testDevice } from './test-device.js';
+export { validateWgsl } from './validate-wgsl.js';

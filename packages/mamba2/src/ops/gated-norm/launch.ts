@@ -51,7 +51,8 @@ function lanesOf(device: Device, o: GatedNormOperands, dz = o.z): LanesConstants
   const aligned = [o.groupSize, o.z.offset, o.z.stride, dz.offset, dz.stride].every((value) => value % VECTOR === 0);
   if (!aligned) return undefined;
   const lanes = 2 ** Math.ceil(Math.log2(o.groupSize / VECTOR));
-  return { lanes, shuffle: device.info.subgroupSize >= lanes };
+  const { subgroups, subgroupSize } = device.info;
+  return { lanes, shuffle: subgroups && subgroupSize >= lanes };
 }
 
 /** Params of those kernels, offsets and strides in vectors, for blocks of so many tokens; and their workgroups. */

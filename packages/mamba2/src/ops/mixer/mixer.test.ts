@@ -93,3 +93,33 @@ describe('mamba2 mixer on hardware', async () => {
     );
   });
 });
+
+describe('mamba2 mixer in float16 on matrix units, emulated', async () => {
+  const device = await testDevice('matrix');
+  const half = (value: number) => {
+    const unit = 2 ** (Math.max(-14, Math.floor(Math.log2(Math.abs(value) || 1))) - 10);
+    return Math.round(value / unit) * unit;
+  };
+  const rows = (config: Omit<Mamba2Config, 'hiddenSize'>) => {
+    const { inputs, attributes } = caseOf(2, 70, config, packed);
+    const random = uniformSource(7);
+    const row = { ...inputs[0]!, dtype: 'float16' as const, values: () => half(4 * random() - 2) };
+    return { inputs: [row, ...inputs.slice(1)], attributes };
+  };
+  // Every tensor between the kernels has 11 bits.
+  const halves = { forward: 2e-3, gradient: 5e-3, numeric: 1e-4 };
+  it.skipIf(device.info.subgroupMatrix.length === 0).each([
+    ['grouped heads', { headCount: 4, keyValueHeadCount: 2, headDim: 32 }],
+    [
+      'heads repeated before the convolution',
+      { headCount: 4, keyValueHeadCount: 2, headDim: 32, repeatKvBeforeConv: true },
+    ],
+  ])('%s', async (_name, config) => checkOp(device, mixerOp, rows(config), halves));
+
+  it.skipIf(device.info.subgroupMatrix.length === 0)('continues states', async () => {
+    const { inputs, attributes } = caseOf(2, 66, { headCount: 2, keyValueHeadCount: 1, headDim: 32 }, undefined, true);
+    const random = uniformSource(7);
+    const row = { ...inputs[0]!, dtype: 'float16' as const, values: () => half(4 * random() - 2) };
+    await checkOp(device, statefulMixerOp, { inputs: [row, ...inputs.slice(1)], attributes }, halves);
+  });
+});

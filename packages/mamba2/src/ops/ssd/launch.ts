@@ -146,7 +146,10 @@ export function gradientDtype(device: Device, o: SsdOperands): 'float16' | 'floa
 
 /** y [B, T, H·P] into its columns; `state` [B, H, P, N] is entered with and left in place. */
 export function launchForward(device: Device, o: SsdOperands, y: Columns, state?: Tensor): void {
-  if (takesMatrixUnits(device, o) && fitsVectors(y)) return launchMatrixForward(device, o, y, state);
+  if (takesMatrixUnits(device, o) && fitsVectors(y)) {
+    launchMatrixForward(device, o, y, state);
+    return;
+  }
   const gates = launchGates(device, o);
   launchScan(device, o, gates, {
     u: grouped(o.x, o),

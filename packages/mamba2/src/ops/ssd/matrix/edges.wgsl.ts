@@ -66,7 +66,7 @@ export const matrixEdgesKernel = defineKernel({
 });
 
 function source(constants: ScanConstants, units: MatrixUnits, { has }: KernelVariant): string {
-  const { headDim: rows, stateSize: cols } = constants;
+  const { headDim: rows, stateSize: cols, parts } = constants;
   const m = edgesMemory(constants);
   const sums = sumsOf('added', rows, cols);
   const along = (region: typeof m.u) => ({ region, alongK: false });
@@ -97,12 +97,13 @@ ${fetchV}
   const stateAt = `let at = item * ${(rows * cols) / 4}u + unit * 2u;`;
   const body = /* wgsl */ `
   let reverse = wid.z == 1u;
-  let h = item % p.heads;
-  let sequence = item / p.heads;
-  let x_at = p.x_at + sequence * p.length * p.x_step + (h / p.group) * ${rows / 8}u;
+  let part = item % ${parts}u;
+  let h = item / ${parts}u % p.heads;
+  let sequence = item / (${parts}u * p.heads);
+  let x_at = p.x_at + sequence * p.length * p.x_step + ((h / p.group) * ${parts}u + part) * ${rows / 8}u;
   let b_at = p.b_at + sequence * p.length * p.b_step + (h / p.group) * ${cols / 8}u;
   let c_at = p.c_at + sequence * p.length * p.c_step + h * ${cols / 8}u;
-  let dy_at = p.dy_at + sequence * p.length * p.dy_step + h * ${rows / 8}u;
+  let dy_at = p.dy_at + sequence * p.length * p.dy_step + (h * ${parts}u + part) * ${rows / 8}u;
 ${range(rounds(rows, cols))
   .map((u) => `  var low${u} = vec4<f32>(); var high${u} = vec4<f32>();`)
   .join('\n')}
@@ -122,7 +123,8 @@ ${sums.map((name) => `  ${units.declare(name)}`).join('\n')}
     let left = from_start(next_end);
 ${eachVector(CHUNK, rows, (u) => `${halvesAt(m.u)} = next_u${u};`)}
 ${eachVector(CHUNK, cols, (u) => `${halvesAt(m.v)} = next_v${u};`)}
-    let edge = (item * p.chunks + select(step, p.chunks - 1u - step, reverse)) * ${(rows * cols) / 8}u;
+    let edge_chunk = item / ${parts}u * p.chunks + select(step, p.chunks - 1u - step, reverse);
+    let edge = (edge_chunk * ${parts}u + part) * ${(rows * cols) / 8}u;
 ${eachVector(rows, cols, (u) =>
   either(`carried[edge + unit] = packed(low${u}, high${u});`, `states[edge + unit] = packed(low${u}, high${u});`),
 )}

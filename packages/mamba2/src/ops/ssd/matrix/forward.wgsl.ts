@@ -49,7 +49,7 @@ export function forwardMemory({ headDim, stateSize }: ScanConstants) {
 }
 
 /**
- * The scan, one workgroup a head of a sequence, which walks the chunks with the state in float32 registers, so that
+ * The scan, one workgroup a head of a sequence (or some rows of its state), which walks the chunks with the state in float32 registers, so that
  * every operand is read once and no state is stored. Of a chunk: scores G = C·Bᵀ; y = (G ∘ decays)·x + decayed C·Sᵀ;
  * S ← decay·S + xᵀ·(decayed B). Matrices have no access to elements: decays meet operands on their way into workgroup
  * memory, as factors of at most 1 (δ apart), and D is part of the diagonal of the masked scores.
@@ -80,7 +80,7 @@ fn masked_four(scores: vec4<f32>, mine: vec4<f32>, i: u32, j: u32, d: f32) -> ve
 }`;
 
 function source(constants: ScanConstants, units: MatrixUnits, { has }: KernelVariant): string {
-  const { headDim: rows, stateSize: cols } = constants;
+  const { headDim: rows, stateSize: cols, parts } = constants;
   const m = forwardMemory(constants);
   const stateVectors = range(rounds(rows, cols));
   const sums = [...sumsOf('g', CHUNK, CHUNK), ...sumsOf('o', CHUNK, rows), ...sumsOf('added', rows, cols)];
@@ -96,12 +96,13 @@ ${fetchRows('next_c', cols, 'c', 'c_at + t0 * p.c_step', 'p.c_step')}
       if (lid < ${CHUNK}u) { next_gate = gates[(sequence * p.length + t0 + min(lid, tokens - 1u)) * p.heads + h]; }
     }`;
   const body = /* wgsl */ `
-  let h = item % p.heads;
-  let sequence = item / p.heads;
-  let x_at = p.x_at + sequence * p.length * p.x_step + (h / p.group) * ${rows / 8}u;
+  let part = item % ${parts}u * ${rows / 8}u;
+  let h = item / ${parts}u % p.heads;
+  let sequence = item / (${parts}u * p.heads);
+  let x_at = p.x_at + sequence * p.length * p.x_step + (h / p.group) * ${(parts * rows) / 8}u + part;
   let b_at = p.b_at + sequence * p.length * p.b_step + (h / p.group) * ${cols / 8}u;
   let c_at = p.c_at + sequence * p.length * p.c_step + h * ${cols / 8}u;
-  let y_at = p.y_at + sequence * p.length * p.y_step + h * ${rows / 8}u;
+  let y_at = p.y_at + sequence * p.length * p.y_step + h * ${(parts * rows) / 8}u + part;
   let d = f32(skip[h]);
 ${stateVectors.map((u) => `  var low${u} = vec4<f32>(); var high${u} = vec4<f32>();`).join('\n')}
 ${

@@ -44,9 +44,18 @@ export function fitsVectors({ tensor, offset, stride }: Columns): boolean {
   return tensor.dtype === 'float16' && offset % HALVES === 0 && stride % HALVES === 0;
 }
 
-function constantsOf({ headDim, stateSize }: SsdOperands): ScanConstants {
-  return { matrixM: 16, matrixN: 16, matrixK: 16, lanes: LANES, headDim, stateSize };
+function constantsOf({ headDim, stateSize }: SsdOperands, parts = 1): ScanConstants {
+  return { matrixM: 16, matrixN: 16, matrixK: 16, lanes: LANES, headDim: headDim / parts, stateSize, parts };
 }
+
+/**
+ * Workgroups that fill an adapter. The walks from chunk to chunk wait for memory and at barriers: with fewer of them than
+ * this, heads are cut into parts, at the price that each part makes the scores of its own.
+ */
+const FULL = 512;
+
+/** Parts that the walks cut heads into. */
+const partsOf = (o: SsdOperands) => (o.headDim === 64 && o.batch * o.heads < FULL ? 2 : 1);
 
 /** Columns of halves, bound as vectors of 8 of them. */
 const vectors = ({ tensor }: Columns) => ({ ...tensor.range(), dtype: 'uint32' as const });
@@ -87,7 +96,8 @@ function launchGates(device: Device, o: SsdOperands): Tensor {
 /** y [B, T, H·P], float16, into its columns; `state` [B, H, P, N] is entered with and left in place. */
 export function launchMatrixForward(device: Device, o: SsdOperands, y: Columns, state?: Tensor): void {
   const gates = launchGates(device, o);
-  const count = o.batch * o.heads;
+  const parts = partsOf(o);
+  const count = o.batch * o.heads * parts;
   device.dispatch(matrixForwardKernel, {
     bindings: {
       x: vectors(o.x),
@@ -99,7 +109,7 @@ export function launchMatrixForward(device: Device, o: SsdOperands, y: Columns, 
       y: vectors(y),
     },
     params: { ...placesOf(o), ...at('y', y), count },
-    constants: { ...constantsOf(o) },
+    constants: { ...constantsOf(o, parts) },
     groups: count,
   });
 }
@@ -130,12 +140,12 @@ export function launchMatrixBackward(
     states: { ...states.range(), dtype: 'uint32' as const },
     carried: { ...carried.range(), dtype: 'uint32' as const },
   };
-  const constants = { ...constantsOf(o) };
+  const parts = partsOf(o);
   device.dispatch(matrixEdgesKernel, {
     bindings: { ...shared, initial: initial?.range(), initial_gradient: into.initial?.range() },
-    params: { ...places, count: batch * heads },
-    constants,
-    groups: [batch * heads, 1, 2],
+    params: { ...places, count: batch * heads * parts },
+    constants: { ...constantsOf(o, parts) },
+    groups: [batch * heads * parts, 1, 2],
   });
   const products = float32(device, [batch, length, heads, 4]);
   const through = float32(device, [batch, length, heads]);
@@ -153,7 +163,7 @@ export function launchMatrixBackward(
       through: through.range(),
     },
     params: { ...places, ...at('dx', into.x), ...at('db', into.b), ...at('dc', into.c), count },
-    constants,
+    constants: { ...constantsOf(o) },
     groups: count,
   });
   const shares = float32(device, [batch * chunks, 3, heads]);

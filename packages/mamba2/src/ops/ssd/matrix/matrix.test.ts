@@ -1,6 +1,22 @@
-import { checkOp, testDevice, uniformSource } from '@zebra/tensor/testing';
-import { describe, it } from 'vitest';
-import { stateSpaceScanOp } from '../index.js';
+import {
+  defineOp,
+  type Kernel,
+  type KernelVariant,
+  scope,
+  type Tensor,
+  tensor,
+  valueAndGradients,
+} from '@zebra/tensor';
+import { assembleSource, checkOp, relativeError, testDevice, uniformSource, validateWgsl } from '@zebra/tensor/testing';
+import { describe, expect, it } from 'vitest';
+import { columns } from '../../../rows.js';
+import { stateSpaceScan, stateSpaceScanOp } from '../index.js';
+import { ssdReference, ssdReferenceBackward } from '../reference.js';
+import { edgesMemory, matrixEdgesKernel } from './edges.wgsl.js';
+import { forwardMemory, matrixForwardKernel } from './forward.wgsl.js';
+import { gradientBytes, matrixGradientKernel } from './gradient.wgsl.js';
+import { launchMatrixForward } from './launch.js';
+import type { ScanConstants } from './tiles.wgsl.js';
 
 // Operands of every product are float16 (11 bits): inputs with their decays, masked scores, states at chunks' edges.
 const TOLERANCE = { forward: 1e-3, gradient: 2e-3, numeric: 1e-5 };
@@ -86,4 +102,123 @@ describe('state-space scan on matrix units, emulated', async () => {
   it.skipIf(device.info.subgroupMatrix.length === 0).each(cases)('%s', async (_name, size) =>
     checkOp(device, stateSpaceScanOp, caseOf(size), TOLERANCE),
   );
+
+  it.skipIf(device.info.subgroupMatrix.length === 0)('cuts heads into parts', async () => {
+    // Few sequences of large heads; the whole operation in this size passes the memory of software adapters.
+    const { inputs } = caseOf({ batch: 1, length: 100, heads: 2, shared: 1, headDim: 64 });
+    const random = uniformSource(2);
+    const hosts = inputs.map((input) => {
+      if (!input) return undefined;
+      const data = Float64Array.from({ length: input.shape.reduce((a, b) => a * b, 1) }, (_, i) =>
+        input.values ? input.values(i, random) : half(random()),
+      );
+      return { shape: input.shape, data };
+    });
+    const [x, b, c, dt, dtBias, aLog, skip] = hosts
+      .slice(0, 7)
+      .map((host, i) => tensor(device, host!.data, host!.shape, { dtype: i < 4 ? 'float16' : 'float32' }));
+    const y = tensor(device, new Float32Array(100 * 128), [1, 100, 2, 64], { dtype: 'float16' });
+    const sizes = { batch: 1, length: 100, heads: 2, group: 2, headDim: 64, stateSize: 32, continued: false };
+    const parts = { x: columns(x!), b: columns(b!), c: columns(c!), dt: columns(dt!) };
+    scope(() =>
+      launchMatrixForward(
+        device,
+        { ...sizes, ...parts, dtBias: dtBias!, aLog: aLog!, skip: skip! },
+        { tensor: y, offset: 0, stride: 128 },
+      ),
+    );
+    expect(relativeError(await y.read(), ssdReference(hosts)[0]!.data)).toBeLessThan(TOLERANCE.forward);
+    for (const made of [x, b, c, dt, dtBias, aLog, skip, y]) made!.dispose();
+  });
+
+  it.skipIf(device.info.subgroupMatrix.length === 0)('takes gradients that are scaled', async () => {
+    const testCase = caseOf({ batch: 1, length: 130, heads: 2, shared: 1 });
+    const random = uniformSource(3);
+    const hosts = testCase.inputs.map((input) => {
+      if (!input) return undefined;
+      const count = input.shape.reduce((a, b) => a * b, 1);
+      return {
+        shape: input.shape,
+        data: Float64Array.from({ length: count }, (_, i) => input.values?.(i, random) ?? half(random())),
+      };
+    });
+    const inputs = hosts.map(
+      (host, i) => host && tensor(device, host.data, host.shape, { dtype: i < 4 ? 'float16' : 'float32' }),
+    );
+    const up = { shape: [1, 130, 2, 32], data: Float64Array.from({ length: 130 * 64 }, () => half(random() - 0.5)) };
+    const wanted = ssdReferenceBackward(hosts, up);
+    // From gradients of 1e-4 up to some hundred: a loss scale of 2^16 on such as an average over 8192 tokens has.
+    for (const scale of [2 ** -12, 2 ** 8]) {
+      const g = tensor(
+        device,
+        up.data.map((v) => v * scale),
+        up.shape,
+        { dtype: 'float16' },
+      );
+      const [x, b, c, dt, dtBias, aLog, skip] = inputs;
+      const { value, gradients } = valueAndGradients(
+        () => {
+          const { y } = stateSpaceScan({ x: x!, b: b!, c: c!, dt: dt!, dtBias: dtBias!, aLog: aLog!, skip: skip! });
+          return probeOp.apply([y], { g })[0]!;
+        },
+        inputs.slice(0, 7) as NonNullable<(typeof inputs)[number]>[],
+      );
+      for (const [i, gradient] of gradients.entries()) {
+        const got = (await gradient!.read()).map((v) => v / scale);
+        // The small ones partly lie below the smallest normal float16, 6e-5.
+        expect(relativeError(got, wanted[i]!.data), `${i}`).toBeLessThan(scale < 1 ? 1e-2 : TOLERANCE.gradient);
+      }
+      for (const made of [g, value, ...gradients]) made!.dispose();
+    }
+    for (const made of inputs) made?.dispose();
+  });
+});
+
+/** A loss with a given gradient. */
+const probeOp = defineOp<{ readonly g: Tensor }>({
+  name: 'probe',
+  shape: () => [{ shape: [1], dtype: 'float32' }],
+  forward: ({ device, outputs: [y] }) => device.clear(y!.range()),
+  backward: ({ attributes: { g } }) => [g.alias()],
+  saves: { inputs: [], outputs: [] },
+  reference: { forward: () => [{ shape: [1], data: Float64Array.of(0) }] },
+});
+
+describe('the WGSL for matrix units', () => {
+  const all: ScanConstants[] = [32, 64].flatMap((headDim) =>
+    [32, 64].map((stateSize) => ({
+      ...{ matrixM: 16, matrixN: 16, matrixK: 16, lanes: 32, parts: 1 },
+      ...{ headDim, stateSize },
+    })),
+  );
+
+  it('keeps within the 48 KiB of a workgroup', () => {
+    for (const constants of all) {
+      expect(16 * forwardMemory(constants).size + 1024).toBeLessThanOrEqual(49152);
+      expect(16 * edgesMemory(constants).size).toBeLessThanOrEqual(49152);
+      expect(gradientBytes(constants)).toBeLessThanOrEqual(49152);
+    }
+  });
+
+  it('is valid in every variant', async () => {
+    const codes: string[] = [];
+    const floats = ['gates', 'skip', 'state', 'initial', 'initial_gradient', 'products', 'through'];
+    for (const constants of all.flatMap((c) => [c, { ...c, parts: 2 }])) {
+      for (const kernel of [matrixForwardKernel, matrixEdgesKernel, matrixGradientKernel] as Kernel[]) {
+        const optional = ['state', 'initial', 'initial_gradient', 'db', 'dc'];
+        for (const left of [[], optional]) {
+          const present = Object.keys(kernel.bindings).filter((name) => !left.includes(name));
+          const variant: KernelVariant = {
+            ...{ software: false, subgroups: true, matrixEmulated: false, workgroup: 256 },
+            dtype: (name) => (floats.includes(name) ? 'float32' : 'uint32'),
+            has: (name) => present.includes(name),
+            constants: { ...constants },
+          };
+          codes.push(assembleSource(kernel, variant, present));
+        }
+      }
+    }
+    expect(codes.length).toBe(48);
+    expect(await validateWgsl(codes)).toEqual([]);
+  });
 });

@@ -7,8 +7,10 @@ export const THREADS = 32 * SUBGROUPS;
 
 /** Everything that is compiled into a variant of the scan for matrix units. */
 export interface ScanConstants extends MatrixUnitSizes {
-  /** P, 32 or 64. */
+  /** Rows of a head's state that a workgroup takes: P, or in the walks a part of it; 32 or 64. */
   readonly headDim: number;
+  /** Parts that a head's rows are cut into in the walks, one workgroup each: 1 or 2. */
+  readonly parts: number;
   /** N, 32 or 64. */
   readonly stateSize: number;
 }
