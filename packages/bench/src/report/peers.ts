@@ -3,7 +3,7 @@ import type { Row } from '../runner/row.js';
 import { keyOf } from './compare.js';
 
 /** One row of a peer, as `baselines/torch_baselines.py` writes it. */
-export interface PeerRow {
+interface PeerRow {
   readonly name: string;
   /** The shape of our row that it stands beside. */
   readonly shape: string;

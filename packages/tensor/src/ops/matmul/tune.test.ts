@@ -7,7 +7,7 @@ import { randomNormal } from '../../random/normal.js';
 import { relativeError, testDevice } from '../../testing/index.js';
 import { cast } from '../cast/index.js';
 import { matmul } from './matmul.js';
-import { LARGE_PLAN, picksOf, SMALL_PLAN } from './plans.js';
+import { picksOf, SMALL_PLAN } from './plans.js';
 import { type MatmulProduct, type TunedMatmul, tuneMatmul } from './tune.js';
 import { openTuneCache } from './tune-cache.js';
 
@@ -113,12 +113,11 @@ describe.runIf(device.info.subgroupMatrix.length > 0)('tuneMatmul with matrix un
   });
 
   it.each([
-    // An odd and an even number of steps, edges, both layouts in memory; float16 results are rounded (2⁻¹¹). Aligned
-    // sizes: each case is a pipeline of its own, which takes seconds to compile, and gathering elements many more.
+    // An odd and an even number of steps, edges; float16 results are rounded (2⁻¹¹). Few and aligned: pipelines take
+    // seconds to compile, and longer where they gather elements.
     ['two buffers', { ...SMALL_PLAN, buffers: 2 }, { m: 72, n: 60, k: 88, transposeB: true, dtype: 'float32' }],
-    ['two buffers', { ...SMALL_PLAN, buffers: 2 }, { m: 72, n: 48, k: 63, transposeA: true }],
+    ['two buffers', { ...SMALL_PLAN, buffers: 2 }, { m: 72, n: 60, k: 56, transposeB: true, dtype: 'float32' }],
     ['nothing ahead', { ...SMALL_PLAN, ahead: false, group: 3 }, { m: 200, n: 40, k: 48, transposeB: true }],
-    ['wide subgroups', { ...LARGE_PLAN, subgroupColumns: 32 }, { m: 130, n: 40, k: 72, transposeB: true }],
   ] as const)('computes with %s', async (_name, plan, given) => {
     const [tuned] = await tuneMatmul(device, [given], { folder: false, plans: [plan], sample: 0.001 });
     expect(tuned!.plan).toEqual(plan);
