@@ -4,6 +4,7 @@ import { benchmarks } from './benchmarks/index.js';
 import { peak } from './benchmarks/peak.js';
 import { compareRow, keyOf } from './report/compare.js';
 import { withPrefix } from './report/format.js';
+import { peerOf, readPeers } from './report/peers.js';
 import { currentCommit, describeHost, type ResultFile, readResult, writeResult } from './report/result-file.js';
 import { makeTable } from './report/table.js';
 import { defaultScale } from './runner/case.js';
@@ -12,11 +13,12 @@ import { measurePeaks } from './runner/measure-peaks.js';
 import { makeRow, type Row } from './runner/row.js';
 import { runCase } from './runner/run-case.js';
 
-const USAGE = `npm run bench -- [--only NAME]… [--json FILE] [--against FILE] [--adapter auto|hardware|software|swiftshader] [--size small|large] [--seconds N]
+const USAGE = `npm run bench -- [--only NAME]… [--json FILE] [--against FILE] [--peers FILE] [--adapter auto|hardware|software|swiftshader] [--size small|large] [--seconds N]
 
   --only NAME     only the benchmarks whose name begins so: ${benchmarks.map(({ name }) => name).join(', ')}
   --json FILE     writes the results
   --against FILE  compares with results that --json wrote, and marks what changed beyond the noise
+  --peers FILE    adds the share of a peer's speed, as baselines/torch_baselines.py measured it
   --size          sizes for a CPU or for a GPU; default by the adapter
   --seconds N     time for each row, warm-up not counted; default 1`;
 
@@ -25,6 +27,7 @@ const { values } = parseArgs({
     only: { type: 'string', multiple: true },
     json: { type: 'string' },
     against: { type: 'string' },
+    peers: { type: 'string' },
     adapter: { type: 'string', default: 'auto' },
     size: { type: 'string' },
     seconds: { type: 'string', default: '1' },
@@ -41,12 +44,12 @@ if (values.help || chosen.length === 0 || !known || !(seconds > 0)) {
   process.exit(values.help ? 0 : 2);
 }
 
-const earlier = values.against
-  ? await readResult(values.against).catch((error: Error): never => {
-      console.error(error.message);
-      process.exit(2);
-    })
-  : undefined;
+const stop = (error: Error): never => {
+  console.error(error.message);
+  process.exit(2);
+};
+const earlier = values.against ? await readResult(values.against).catch(stop) : undefined;
+const peers = values.peers ? await readPeers(values.peers).catch(stop) : undefined;
 const host = describeHost();
 const device = await openDevice({ adapter: values.adapter as AdapterChoice });
 const begun = performance.now();
@@ -57,6 +60,7 @@ const cases = chosen.flatMap(({ name, cases: of }) => of(scale).map((one) => ({ 
 const labels = cases.map(({ name, one }) => ({ name, shape: one.shape }));
 const table = makeTable([...peak.cases(scale).map(({ shape }) => ({ name: peak.name, shape })), ...labels], {
   compared: earlier !== undefined,
+  peers: peers !== undefined,
   software: device.info.software,
 });
 const rows: Row[] = [];
@@ -73,6 +77,7 @@ if (earlier) {
     console.log(`that ran on another adapter, ${adapterName(earlier.adapter)}: changes say nothing about the code`);
   }
 }
+if (peers) console.log(`beside ${peers.peer} on ${peers.adapter}${peers.date ? `, ${peers.date}` : ''}`);
 console.log(['', ...table.header].join('\n'));
 
 const peaks = await measurePeaks(device, scale, budget, print, fail);
@@ -98,6 +103,7 @@ if (values.json) {
     date: new Date().toISOString(),
     ...(commit && { commit }),
     peaks,
+    ...(peers && { peers: { peer: peers.peer, adapter: peers.adapter, ...(peers.date && { date: peers.date }) } }),
     rows,
     ...(failures.length > 0 && { failures }),
   });
@@ -105,7 +111,9 @@ if (values.json) {
 device.destroy();
 process.exit(failures.length > 0 ? 1 : 0);
 
-function print(row: Row): void {
+function print(measured: Row): void {
+  const peer = peers && peerOf(peers, measured);
+  const row: Row = { ...measured, ...(peer && { peer }) };
   rows.push(row);
   const before = earlier?.rows.find((other) => keyOf(other) === keyOf(row));
   console.log(table.line(row, before && compareRow(row, before, device.info.software ? 'cpu' : 'median')));

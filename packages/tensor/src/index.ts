@@ -46,10 +46,16 @@ export { type KlDivergenceArguments, type KlDivergenceOptions, klDivergence } fr
 export {
   type LinearOptions,
   linear,
+  type MatmulCandidate,
   type MatmulIntoOptions,
   type MatmulOptions,
+  type MatmulProduct,
+  type MatrixPlan,
   matmul,
   matmulInto,
+  type TunedMatmul,
+  type TuneMatmulOptions,
+  tuneMatmul,
 } from './ops/matmul/index.js';
 export { permute } from './ops/permute/index.js';
 export {

@@ -5,7 +5,7 @@ import { crossEntropyBenchmark } from './cross-entropy.js';
 import { generateBenchmark } from './generate.js';
 import { mamba2Benchmark } from './mamba2.js';
 import { matmulBenchmark } from './matmul.js';
-import { addBenchmark, rmsNormBenchmark, softmaxBenchmark } from './rows.js';
+import { addBenchmark, rmsNormBenchmark, softmaxBenchmark, swigluBenchmark } from './rows.js';
 import { trainStepBenchmark } from './train-step.js';
 
 /** In the order of the table. `peak` runs in front of them. */
@@ -14,6 +14,7 @@ export const benchmarks: readonly Benchmark[] = [
   addBenchmark,
   rmsNormBenchmark,
   softmaxBenchmark,
+  swigluBenchmark,
   adamWBenchmark,
   attentionBenchmark,
   mamba2Benchmark,

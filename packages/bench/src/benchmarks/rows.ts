@@ -1,7 +1,7 @@
-import { add, rmsNorm, softmax, type Tensor } from '@zebra/tensor';
-import type { Benchmark, Case, Scale } from '../runner/case.js';
+import { add, randomNormal, rmsNorm, softmax, swiglu, type Tensor } from '@zebra/tensor';
+import type { Benchmark, Case, Precision, Scale } from '../runner/case.js';
 import { recorded } from '../runner/recorded.js';
-import { randomTensor } from './inputs.js';
+import { bytesOf } from './inputs.js';
 
 // Operations that are bound by memory: so many passes over [rows, columns], each read or written once.
 
@@ -13,25 +13,31 @@ interface RowOperation {
   readonly flopsPerElement: number;
   /** Length of the second operand: like the first, one row, or none. */
   readonly second?: 'tensor' | 'row';
+  /** Also in float16, where the adapter computes in it. */
+  readonly halves?: boolean;
   readonly apply: (x: Tensor, second: Tensor) => Tensor;
 }
 
-function rowBenchmark({ name, shape, passes, flopsPerElement, second, apply }: RowOperation): Benchmark {
+function rowBenchmark({ name, shape, passes, flopsPerElement, second, halves, apply }: RowOperation): Benchmark {
   return {
     name,
     cases(scale): readonly Case[] {
       const [rows, columns] = shape(scale);
-      return [
-        {
-          shape: `${rows}×${columns} float32`,
-          work: { flops: flopsPerElement * rows * columns, bytes: 4 * passes * rows * columns },
-          prepare(device) {
-            const x = randomTensor(device, [rows, columns]);
-            const other = second && randomTensor(device, second === 'row' ? [columns] : [rows, columns], { seed: 2 });
-            return recorded(device, other ? [x, other] : [x], () => [apply(x, other ?? x)]);
-          },
+      const dtypes: readonly Precision[] = halves && scale.float16 ? ['float32', 'float16'] : ['float32'];
+      return dtypes.map((dtype) => ({
+        shape: `${rows}×${columns} ${dtype}`,
+        work: {
+          flops: flopsPerElement * rows * columns,
+          bytes: passes * bytesOf(dtype, [rows, columns]),
+          precision: dtype,
         },
-      ];
+        prepare(device) {
+          const x = randomNormal(device, [rows, columns], { seed: 1, dtype });
+          const size = second === 'row' ? [columns] : [rows, columns];
+          const other = second && randomNormal(device, size, { seed: 2, dtype });
+          return recorded(device, other ? [x, other] : [x], () => [apply(x, other ?? x)]);
+        },
+      }));
     },
   };
 }
@@ -51,7 +57,18 @@ export const rmsNormBenchmark = rowBenchmark({
   passes: 2,
   flopsPerElement: 4,
   second: 'row',
+  halves: true,
   apply: (x, weight) => rmsNorm(x, weight),
+});
+
+export const swigluBenchmark = rowBenchmark({
+  name: 'swiglu',
+  shape: ({ large }) => (large ? [16_384, 8192] : [1024, 1024]),
+  passes: 3,
+  flopsPerElement: 5,
+  second: 'tensor',
+  halves: true,
+  apply: swiglu,
 });
 
 export const softmaxBenchmark = rowBenchmark({

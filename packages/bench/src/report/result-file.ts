@@ -4,6 +4,7 @@ import { availableParallelism, loadavg } from 'node:os';
 import { promisify } from 'node:util';
 import type { DeviceInfo } from '@zebra/tensor';
 import type { Peaks, Row } from '../runner/row.js';
+import type { PeerFile } from './peers.js';
 
 /** What `--json` writes and `--against` reads. */
 export interface ResultFile {
@@ -14,6 +15,8 @@ export interface ResultFile {
   /** Where the run was made inside a git work tree; `-dirty` where that had changes. */
   readonly commit?: string;
   readonly peaks?: Peaks;
+  /** Whom rows with a `peer` are set beside. */
+  readonly peers?: Pick<PeerFile, 'peer' | 'adapter' | 'date'>;
   readonly rows: readonly Row[];
   readonly failures?: readonly { readonly name: string; readonly shape: string; readonly message: string }[];
 }

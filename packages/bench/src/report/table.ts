@@ -20,11 +20,16 @@ export interface Table {
 /**
  * @param labels name and shape of all rows to come
  * @param options.compared add a column for the change against an earlier run
+ * @param options.peers add a column for the share of a peer's speed
  * @param options.software add a column for the processor time, which is the adapter's own
  */
 export function makeTable(
   labels: readonly { readonly name: string; readonly shape: string }[],
-  { compared, software }: { readonly compared: boolean; readonly software: boolean },
+  {
+    compared,
+    software,
+    peers = false,
+  }: { readonly compared: boolean; readonly software: boolean; readonly peers?: boolean },
 ): Table {
   const longest = (texts: readonly string[]) => Math.max(...texts.map((text) => text.length));
   const names: Column[] = [
@@ -55,6 +60,7 @@ export function makeTable(
       width: 8,
       cell: (row) => (row.tokensPerSecond === undefined ? '' : withPrefix(row.tokensPerSecond, '').trimEnd()),
     },
+    ...(peers ? [{ title: 'of peer', width: 8, cell: peerText }] : []),
     ...(compared
       ? [
           {
@@ -82,6 +88,11 @@ export function makeTable(
 function achieved(row: Row): string {
   const byMemory = row.bound ? row.bound === 'memory' : row.flops === 0;
   return byMemory ? withPrefix(row.bytesPerSecond, 'B/s') : withPrefix(row.flopsPerSecond, 'FLOP/s');
+}
+
+/** The share of the peer's speed; `~` where the peer's figure was not measured but given. */
+function peerText({ peer }: Row): string {
+  return peer ? `${peer.given ? '~' : ''}${percent(peer.ratio)}` : '';
 }
 
 function changeText(change: Change | undefined): string {

@@ -1,3 +1,4 @@
+import type { PeerShare } from '../report/peers.js';
 import type { Precision, Work } from './case.js';
 import type { Timing } from './measure.js';
 
@@ -34,6 +35,8 @@ export interface Row {
   readonly bound?: 'arithmetic' | 'memory';
   /** floor / median. */
   readonly share?: number;
+  /** What a peer takes for the same, where `--peers` has it. */
+  readonly peer?: PeerShare;
 }
 
 /** The least time for some work, in milliseconds, and what it is bound by. */

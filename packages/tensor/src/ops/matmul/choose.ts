@@ -1,8 +1,9 @@
 import type { DType } from '../../core/dtype.js';
 import type { DeviceInfo, MatrixShape } from '../../device/device.js';
 import type { Kernel } from '../../device/kernel.js';
-import { HALVES, type MatrixConstants, type MatrixTile, matrixMatmul, matrixMemory } from './matrix.wgsl.js';
+import { HALVES, matrixMatmul } from './matrix.wgsl.js';
 import { matvecMatmul, matvecTile } from './matvec.wgsl.js';
+import { fewRowsPlan, LARGE_PLAN, type MatmulPick, MOST_FEW_ROWS, matrixConstants, SMALL_PLAN } from './plans.js';
 import { REGISTER_TILE, registerMatmul } from './register.wgsl.js';
 import { subgroupMatmul, subgroupTile } from './subgroup.wgsl.js';
 import { tiledMatmul } from './tiled.wgsl.js';
@@ -44,6 +45,8 @@ export interface KernelChoice {
   readonly step?: number;
   /** Elements along k that the kernel counts as one. Default 1. */
   readonly kUnit?: number;
+  /** Pieces of the sum over k, where they are not for {@link chooseChunk} to find. */
+  readonly pieces?: number;
 }
 
 /** A binding as vectors. */
@@ -69,8 +72,11 @@ const FULL = { software: 8, tiled: 256, matvec: 2048, matrix: 256, fewRows: 512 
 /** A piece of the sum over k is at least this long. */
 const SHORTEST_PIECE = 256;
 
-/** Chooses the kernel for a product: the one place that knows which is best where. */
-export function chooseKernel(info: DeviceInfo, situation: MatmulSituation): KernelChoice {
+/**
+ * Chooses the kernel for a product: the one place that knows which is best where. On the matrix units `pick`, what
+ * tuning found for the product, goes before the table.
+ */
+export function chooseKernel(info: DeviceInfo, situation: MatmulSituation, pick?: MatmulPick): KernelChoice {
   const { m, n, batch } = situation;
   if (info.software) {
     const lanes = info.subgroupSize;
@@ -106,7 +112,7 @@ export function chooseKernel(info: DeviceInfo, situation: MatmulSituation): Kern
       fullGroups: FULL.matvec,
     };
   }
-  const matrix = matrixChoice(info, situation);
+  const matrix = matrixChoice(info, situation, pick);
   if (matrix) return matrix;
   const tile = batch * Math.ceil(m / 128) * Math.ceil(n / 128) >= FULL.tiled / 2 ? 128 : 64;
   return { kernel: tiledMatmul, constants: { tile }, tile: [tile, tile], tilesOfGroup: 1, fullGroups: FULL.tiled };
@@ -118,53 +124,20 @@ const MATRIX_LANES = [8, 16, 32, 64];
 /** Shortest side of a product for the matrix units: below it most of a tile is padding. */
 const SHORTEST_SIDE = 32;
 
-/** How a workgroup cuts an output for the matrix units: the best of a dozen on an H100 (docs/log.md). */
-const LARGE_MATRIX_TILE: MatrixTile = { rows: 128, columns: 128, step: 32, subgroupRows: 64, subgroupColumns: 64 };
-
-/** For outputs of few tiles, where small tiles keep more of the adapter busy, and for little workgroup memory. */
-const SMALL_MATRIX_TILE: MatrixTile = { rows: 64, columns: 64, step: 32, subgroupRows: 32, subgroupColumns: 32 };
-
-/** Most rows that the tiles for few rows cover. */
-const MOST_FEW_ROWS = 64;
-
-/**
- * For few rows, as in decoding for many: what matters is that much of b is under way at once, so the steps along k are
- * long. Tiles of 32 columns where there are few columns.
- */
-function fewRowsTile(m: number, n: number): MatrixTile {
-  const rows = [16, 32].find((count) => m <= count) ?? MOST_FEW_ROWS;
-  const columns = n >= 8192 ? 64 : 32;
-  // Four subgroups of one or two matrices each way; two where there is no more to share.
-  const subgroupRows = rows === 64 || (rows === 32 && columns === 64) ? 32 : 16;
-  const subgroupColumns = rows === 64 && columns === 64 ? 32 : 16;
-  return { rows, columns, step: 128, subgroupRows, subgroupColumns };
-}
-
 /** The kernel for matrix units, where the adapter has them and the product suits them. */
-function matrixChoice(info: DeviceInfo, { m, n, k, batch, a, b, c }: MatmulSituation): KernelChoice | undefined {
+function matrixChoice(info: DeviceInfo, situation: MatmulSituation, pick?: MatmulPick): KernelChoice | undefined {
+  const { m, n, k, batch, a, b, c } = situation;
   const shape = matrixShape(info.subgroupMatrix);
-  const lanes = info.subgroupSize;
-  if (!shape || !info.float16 || !MATRIX_LANES.includes(lanes)) return undefined;
+  if (!shape || !info.float16 || !MATRIX_LANES.includes(info.subgroupSize)) return undefined;
   if (a.dtype !== 'float16' || b.dtype !== 'float16' || !c.alongN) return undefined;
   const few = m <= MOST_FEW_ROWS && m > FEW_ROWS && a.alongK && b.alongK && a.aligned >= HALVES && b.aligned >= HALVES;
   if (Math.min(few ? SHORTEST_SIDE : m, n, k) < SHORTEST_SIDE) return undefined;
   const tiles = batch * Math.ceil(m / 128) * Math.ceil(n / 128);
-  const large = tiles >= FULL.matrix / 8 ? [LARGE_MATRIX_TILE] : [];
-  for (const tile of few ? [fewRowsTile(m, n), SMALL_MATRIX_TILE] : [...large, SMALL_MATRIX_TILE]) {
-    const constants: MatrixConstants = {
-      ...tile,
-      matrixM: shape.m,
-      matrixN: shape.n,
-      matrixK: shape.k,
-      lanes,
-      aAlongK: a.alongK,
-      bAlongK: b.alongK,
-      aVectors: a.aligned >= HALVES,
-      bVectors: b.aligned >= HALVES,
-      cVectors: c.aligned >= 4,
-    };
-    const unshared = (shape.m * tile.subgroupColumns) % (4 * lanes) !== 0;
-    if (unshared || matrixMemory(constants) > info.workgroupMemory) continue;
+  const large = tiles >= FULL.matrix / 8 ? [LARGE_PLAN] : [];
+  const table = few ? [fewRowsPlan(m, n), SMALL_PLAN] : [...large, SMALL_PLAN];
+  for (const plan of pick ? [pick.plan, ...table] : table) {
+    const constants = matrixConstants(info, shape, plan, situation);
+    if (!constants) continue;
     const halves = { elements: HALVES, dtype: 'uint32' } as const;
     return {
       kernel: matrixMatmul,
@@ -174,10 +147,11 @@ function matrixChoice(info: DeviceInfo, { m, n, k, batch, a, b, c }: MatmulSitua
         ...(constants.bVectors && { b: halves }),
         ...(constants.cVectors && { c: { elements: 4 } }),
       },
-      tile: [tile.rows, tile.columns],
+      tile: [plan.rows, plan.columns],
       tilesOfGroup: 1,
       fullGroups: few ? FULL.fewRows : FULL.matrix,
-      step: tile.step,
+      step: plan.step,
+      ...(plan === pick?.plan && { pieces: pick.pieces }),
     };
   }
   return undefined;
@@ -195,7 +169,8 @@ function fewRows(m: number): number {
 }
 
 /** How long the pieces are that the sum over k is cut into, so that few and small outputs still fill the adapter. */
-export function chooseChunk(k: number, groups: number, { fullGroups, step = 16 }: KernelChoice): number {
-  const pieces = Math.max(1, Math.min(Math.ceil(fullGroups / groups), Math.floor(k / SHORTEST_PIECE)));
+export function chooseChunk(k: number, groups: number, { fullGroups, step = 16, ...choice }: KernelChoice): number {
+  const most = Math.max(1, Math.floor(k / SHORTEST_PIECE));
+  const pieces = Math.min(choice.pieces ?? Math.ceil(fullGroups / groups), most);
   return pieces === 1 ? k : Math.ceil(k / pieces / step) * step;
 }

@@ -6,3 +6,11 @@ export {
   matmulInto,
   matmulOp,
 } from './matmul.js';
+export type { MatrixPlan } from './matrix.wgsl.js';
+export {
+  type MatmulCandidate,
+  type MatmulProduct,
+  type TunedMatmul,
+  type TuneMatmulOptions,
+  tuneMatmul,
+} from './tune.js';

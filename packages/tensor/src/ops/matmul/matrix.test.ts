@@ -9,6 +9,7 @@ import { normalValues, relativeError, testDevice, uniformSource } from '../../te
 import { chooseChunk, chooseKernel, type KernelChoice, type MatmulSituation } from './choose.js';
 import { matmul } from './matmul.js';
 import { type MatrixConstants, matrixMatmul, matrixMemory, matrixSubgroups } from './matrix.wgsl.js';
+import { LARGE_PLAN } from './plans.js';
 import { matmulReference } from './reference.js';
 
 // No software adapter has matrix units. What can be held here: which products the kernel is chosen for, that every
@@ -68,6 +69,31 @@ function choices(subgroupSize = 32): KernelChoice[] {
 }
 
 type Added = readonly ('bias' | 'residual')[];
+
+/** The plans that tuning tries beside those of the table, in all transposes. */
+function tunedChoices(): KernelChoice[] {
+  const bool = [false, true];
+  return [
+    { buffers: 2 as const },
+    { ahead: false, step: 64 },
+    { rows: 256, group: 6 },
+    { columns: 256 },
+    { subgroupColumns: 32, step: 64 },
+    { subgroupRows: 32, buffers: 2 as const },
+    { rows: 256, columns: 64, subgroupColumns: 32 },
+  ].flatMap((changes) =>
+    bool.flatMap((aAlongK) =>
+      bool.map((bAlongK) => {
+        const half = { dtype: 'float16' as DType, aligned: 8 };
+        const layout = { a: { ...half, alongK: aAlongK }, b: { ...half, alongK: bAlongK } };
+        const plan = { ...LARGE_PLAN, ...changes };
+        const choice = chooseKernel(gpu(), product(layout), { plan, pieces: 1 });
+        expect(constantsOf(choice)).toMatchObject(plan);
+        return choice;
+      }),
+    ),
+  );
+}
 
 function sourceOf(choice: KernelChoice, output: DType, accumulate: boolean, added: Added = []): string {
   const names = ['a', 'b', 'c', ...added];
@@ -139,12 +165,13 @@ describe('the choice of the matrix units', () => {
 });
 
 describe('the WGSL for matrix units', async () => {
-  const all = choices().filter(usesMatrices);
+  const all = [...choices().filter(usesMatrices), ...tunedChoices()];
 
   it('keeps within the memory of the adapter, and cuts tiles without remainder', () => {
     // Few rows take other kernels where their lines are no vectors.
     expect(all.length).toBeGreaterThan(choices().length / 2);
-    for (const choice of [8, 16, 32, 64].flatMap((lanes) => choices(lanes)).filter(usesMatrices)) {
+    for (const choice of [8, 16, 32, 64].flatMap((lanes) => choices(lanes)).concat(tunedChoices())) {
+      if (!usesMatrices(choice)) continue;
       const c = constantsOf(choice);
       const threads = c.lanes * matrixSubgroups(c);
       expect(threads).toBeLessThanOrEqual(256);
@@ -162,7 +189,7 @@ describe('the WGSL for matrix units', async () => {
       const vectors = matrixMemory(c) / 16;
       const code = sourceOf(choice, 'float32', false);
       const loads = [...code.matchAll(/subgroupMatrixLoad<(\w+), (\w+)>\(&memory, (.+), (\d+)u\)/g)];
-      expect(loads.length).toBe(c.subgroupRows / c.matrixM + c.subgroupColumns / c.matrixN);
+      expect(loads.length).toBe(c.buffers * (c.subgroupRows / c.matrixM + c.subgroupColumns / c.matrixN));
       const lastInStep = c.step / c.matrixK - 1;
       for (const [, type, order, offset, pitch] of loads) {
         expect(Number(pitch) % 2).toBe(1);

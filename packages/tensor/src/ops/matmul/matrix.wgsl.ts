@@ -25,8 +25,21 @@ export interface MatrixTile {
   readonly subgroupColumns: number;
 }
 
+/** A way to compute a product on the matrix units. */
+export interface MatrixPlan extends MatrixTile {
+  /** Tiles of the output that are worked on side by side: a column of so many shares B while it lies in the cache. */
+  readonly group: number;
+  /**
+   * Tiles of each operand in workgroup memory: 1, with two barriers a step, or 2, of which one is filled while the
+   * other is multiplied, with one barrier a step.
+   */
+  readonly buffers: 1 | 2;
+  /** Fetch the next tiles into registers while the present ones are multiplied; otherwise only when they are due. */
+  readonly ahead: boolean;
+}
+
 /** Everything that is compiled into a variant of the kernel. */
-export interface MatrixConstants extends MatrixTile, MatrixUnitSizes {
+export interface MatrixConstants extends MatrixPlan, MatrixUnitSizes {
   /** Neighbours in the operand's memory lie along k. */
   readonly aAlongK: boolean;
   readonly bAlongK: boolean;
@@ -61,16 +74,14 @@ const resultPitch = (tile: MatrixTile): number => tile.subgroupColumns / FLOATS 
 /** Vectors of 16 bytes of workgroup memory: the tiles of both operands and, later, of the results. */
 function memoryVectors(c: MatrixConstants): number {
   const [a, b] = [staged(c.aAlongK, c.rows, c.step), staged(c.bAlongK, c.columns, c.step)];
-  return Math.max(a.lines * a.pitch + b.lines * b.pitch, matrixSubgroups(c) * c.matrixM * resultPitch(c));
+  const tiles = a.lines * a.pitch + b.lines * b.pitch;
+  return Math.max(c.buffers * tiles, matrixSubgroups(c) * c.matrixM * resultPitch(c));
 }
 
 /** Bytes of workgroup memory that a variant takes. */
 export function matrixMemory(constants: MatrixConstants): number {
   return 16 * memoryVectors(constants);
 }
-
-/** Tiles of the output that are worked on side by side: a column of so many tiles shares B while it lies in the cache. */
-const GROUP = 16;
 
 /**
  * For GPUs with matrix units (`chromium-experimental-subgroup-matrix`): float16 operands, float32 sums. Tiles of A and
@@ -109,6 +120,7 @@ function source(c: MatrixConstants, units: MatrixUnits, epilogue: Epilogue): str
   const threads = c.lanes * subgroups;
   const [a, b] = [staged(c.aAlongK, c.rows, c.step), staged(c.bAlongK, c.columns, c.step)];
   const operandA: Operand = { name: 'a', side: 'm', alongK: c.aAlongK, vectors: c.aVectors, staged: a, at: 0, threads };
+  const bufferSize = a.lines * a.pitch + b.lines * b.pitch;
   const operandB: Operand = {
     name: 'b',
     side: 'n',
@@ -119,18 +131,27 @@ function source(c: MatrixConstants, units: MatrixUnits, epilogue: Epilogue): str
     threads,
   };
   const [down, across] = [c.subgroupRows / c.matrixM, c.subgroupColumns / c.matrixN];
-  const multiply = `
+  const operands = [operandA, operandB];
+  const keepIn = (buffer: number) => operands.map((operand) => keep(operand, buffer * bufferSize)).join('\n');
+  const fetchNext = operands.map((operand) => fetch(operand, c.step)).join('\n');
+  // Written out, this loop made the compiler load all its matrices ahead and run out of registers.
+  const multiply = (buffer: number) => `    for (var d = 0u; d < ${c.step / c.matrixK}u; d++) {
 ${range(across)
-  .map((j) => `      ${loadMatrix(units, `b${j}`, 'Right', operandB, 'sub_n', j * c.matrixN, c.matrixK)}`)
+  .map((j) => loadMatrix(units, `b${j}`, 'Right', operandB, 'sub_n', j * c.matrixN, c.matrixK, buffer * bufferSize))
+  .map((statement) => `      ${statement}`)
   .join('\n')}
 ${range(down)
   .map((i) => {
-    const load = loadMatrix(units, `a${i}`, 'Left', operandA, 'sub_m', i * c.matrixM, c.matrixK);
+    const place = [i * c.matrixM, c.matrixK, buffer * bufferSize] as const;
+    const load = loadMatrix(units, `a${i}`, 'Left', operandA, 'sub_m', ...place);
     return [load, ...range(across).map((j) => units.multiply(`sum${i}_${j}`, `a${i}`, `b${j}`))]
       .map((statement) => `      ${statement}`)
       .join('\n');
   })
-  .join('\n')}`;
+  .join('\n')}
+    }`;
+  const write = c.buffers === 2 ? twoBuffers : c.ahead ? oneBuffer : oneBufferWhenDue;
+  const steps = write({ step: c.step, fetchNext, keepIn, multiply });
   const sums = eachCell(down, across, (i, j) => `  ${units.declare(`sum${i}_${j}`)}`);
   const results = range(down)
     .map((i) => writeResults(c, units, i, across))
@@ -149,7 +170,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
   let tile = wid.x + wid.y * nwg.x;
   if (tile >= p.tiles) { return; }
   ${units.begin('local.x', 'nwg.x')}
-${groupedOrigin(c.rows, c.columns)}
+${groupedOrigin(c)}
   let lid = local.y * ${c.lanes}u + local.x;
   let sub_m = (local.y % ${c.rows / c.subgroupRows}u) * ${c.subgroupRows}u;
   let sub_n = (local.y / ${c.rows / c.subgroupRows}u) * ${c.subgroupColumns}u;
@@ -157,34 +178,75 @@ ${place(operandA)}
 ${place(operandB)}
 ${sums}
   var k = k_first;
-${fetch(operandA, c.step)}
-${fetch(operandB, c.step)}
-  while (k < k_end) {
-    workgroupBarrier();
-${keep(operandA)}
-${keep(operandB)}
-    workgroupBarrier();
-    k += ${c.step}u;
-${fetch(operandA, c.step)}
-${fetch(operandB, c.step)}
-    // Written out, this loop made the compiler load all its matrices ahead and run out of registers.
-    for (var d = 0u; d < ${c.step / c.matrixK}u; d++) {${multiply}
-    }
-  }
+${steps}
 ${results}
 }`;
 }
 
+/** The parts of the loop along k. */
+interface Steps {
+  readonly step: number;
+  /** Fetches the tiles at k into registers. */
+  readonly fetchNext: string;
+  /** Puts what was fetched into a buffer. */
+  readonly keepIn: (buffer: number) => string;
+  readonly multiply: (buffer: number) => string;
+}
+
+function oneBuffer({ step, fetchNext, keepIn, multiply }: Steps): string {
+  return /* wgsl */ `${fetchNext}
+  while (k < k_end) {
+    workgroupBarrier();
+${keepIn(0)}
+    workgroupBarrier();
+    k += ${step}u;
+${fetchNext}
+${multiply(0)}
+  }`;
+}
+
+/** Fewer registers are alive while it multiplies; other workgroups on the same multiprocessor must cover the waits. */
+function oneBufferWhenDue({ step, fetchNext, keepIn, multiply }: Steps): string {
+  return /* wgsl */ `  while (k < k_end) {
+${fetchNext}
+    workgroupBarrier();
+${keepIn(0)}
+    workgroupBarrier();
+    k += ${step}u;
+${multiply(0)}
+  }`;
+}
+
+/** Two steps a round, so that the place of each buffer is a constant. Tiles past the end are zeros. */
+function twoBuffers({ step, fetchNext, keepIn, multiply }: Steps): string {
+  const half = (buffer: number) => /* wgsl */ `${keepIn(1 - buffer)}
+    k += ${step}u;
+${fetchNext}
+${multiply(buffer)}
+    workgroupBarrier();`;
+  // k is that of the tiles in registers: one step after those in the buffer that is multiplied.
+  return /* wgsl */ `${fetchNext}
+${keepIn(0)}
+  k += ${step}u;
+${fetchNext}
+  workgroupBarrier();
+  while (k < k_end + ${step}u) {
+${half(0)}
+    if (k >= k_end + ${step}u) { break; }
+${half(1)}
+  }`;
+}
+
 /** WGSL for the corner (m0, n0) of the tile, the starts of the matrices and the range of k, tiles taken in groups. */
-function groupedOrigin(rows: number, columns: number): string {
+function groupedOrigin({ rows, columns, group }: MatrixPlan): string {
   return /* wgsl */ `
   let across = (p.n + ${columns - 1}u) / ${columns}u;
   let down = (p.m + ${rows - 1}u) / ${rows}u;
   let z = tile / (across * down);
   let inside = tile % (across * down);
-  let first_row = inside / (${GROUP}u * across) * ${GROUP}u;
-  let group_rows = min(down - first_row, ${GROUP}u);
-  let in_group = inside % (${GROUP}u * across);
+  let first_row = inside / (${group}u * across) * ${group}u;
+  let group_rows = min(down - first_row, ${group}u);
+  let in_group = inside % (${group}u * across);
   let m0 = (first_row + in_group % group_rows) * ${rows}u;
   let n0 = in_group / group_rows * ${columns}u;
   let batch = z / p.splits;
@@ -279,8 +341,8 @@ ${of
     }`;
 }
 
-/** WGSL that puts what was fetched into workgroup memory. */
-function keep(operand: Operand): string {
+/** WGSL that puts what was fetched into workgroup memory, into the buffer that begins at a vector. */
+function keep(operand: Operand, buffer: number): string {
   const {
     name,
     at,
@@ -290,7 +352,7 @@ function keep(operand: Operand): string {
   return of
     .map((f) => {
       const line = `(${name}_line + ${f * linesOfPass}u) * ${pitch}u`;
-      return `    memory[${at}u + ${line} + ${name}_column] = fetched_${name}${f};`;
+      return `    memory[${buffer + at}u + ${line} + ${name}_column] = fetched_${name}${f};`;
     })
     .join('\n');
 }
@@ -304,6 +366,7 @@ function loadMatrix(
   corner: string,
   side: number,
   depth: number,
+  buffer: number,
 ): string {
   const {
     alongK,
@@ -311,8 +374,8 @@ function loadMatrix(
     staged: { pitch },
   } = operand;
   const first = alongK
-    ? `${corner} * ${pitch}u + d * ${depth / HALVES}u + ${at + side * pitch}u`
-    : `${corner} / ${HALVES}u + d * ${depth * pitch}u + ${at + side / HALVES}u`;
+    ? `${corner} * ${pitch}u + d * ${depth / HALVES}u + ${buffer + at + side * pitch}u`
+    : `${corner} / ${HALVES}u + d * ${depth * pitch}u + ${buffer + at + side / HALVES}u`;
   // Lines of A along k are its rows; lines of B along k are its columns.
   const order = alongK === (type === 'Left') ? 'row_major' : 'col_major';
   return units.load(matrix, type, order, MEMORY, first, `${pitch}u`);

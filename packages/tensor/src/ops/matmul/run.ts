@@ -3,8 +3,9 @@ import { BYTES, type DType } from '../../core/dtype.js';
 import type { Tensor } from '../../core/tensor.js';
 import type { BoundRange } from '../../device/device.js';
 import { launchProject, type ProjectCall, projects } from '../project/launch.js';
-import { chooseChunk, chooseKernel, FEW_ROWS, type VectorBinding } from './choose.js';
+import { chooseChunk, chooseKernel, FEW_ROWS, type MatmulSituation, type VectorBinding } from './choose.js';
 import { matmulGeometry } from './geometry.js';
+import { pickFor } from './plans.js';
 import { splitSum } from './split-sum.wgsl.js';
 
 /** How a product is written to its output. */
@@ -136,7 +137,7 @@ function launchRows(product: Product, options: WriteOptions): void {
   }
   const [boundA, boundB, boundC] = [bind(a), bind(b), bind(c)];
   const added = addends(options);
-  const choice = chooseKernel(device.info, {
+  const situation: MatmulSituation = {
     m,
     n,
     k,
@@ -144,7 +145,8 @@ function launchRows(product: Product, options: WriteOptions): void {
     a: { ...situate(a, boundA, [m, k]), alongK: a.columns === 1 },
     b: { ...situate(b, boundB, [k, n]), alongK: b.rows === 1 },
     c: { ...situate(c, boundC, [m, n], added), alongN: c.columns === 1 },
-  });
+  };
+  const choice = chooseKernel(device.info, situation, pickFor(device, situation));
   const { kernel, constants, tile, tilesOfGroup, bound = {}, kUnit = 1 } = choice;
   const tiles = batch * Math.ceil(m / tile[0]) * Math.ceil(n / tile[1]);
   const chunk = chooseChunk(k, Math.ceil(tiles / tilesOfGroup), choice);

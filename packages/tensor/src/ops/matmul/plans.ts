@@ -1,0 +1,108 @@
+import type { Device, DeviceInfo, MatrixShape } from '../../device/device.js';
+import type { MatmulSituation } from './choose.js';
+import { HALVES, type MatrixConstants, type MatrixPlan, matrixMemory, matrixSubgroups } from './matrix.wgsl.js';
+
+/** How a workgroup cuts an output for the matrix units: the best of a dozen on an H100 (docs/log.md). */
+export const LARGE_PLAN: MatrixPlan = {
+  rows: 128,
+  columns: 128,
+  step: 32,
+  subgroupRows: 64,
+  subgroupColumns: 64,
+  group: 16,
+  buffers: 1,
+  ahead: true,
+};
+
+/** For outputs of few tiles, where small tiles keep more of the adapter busy, and for little workgroup memory. */
+export const SMALL_PLAN: MatrixPlan = { ...LARGE_PLAN, rows: 64, columns: 64, subgroupRows: 32, subgroupColumns: 32 };
+
+/** Most rows that the plans for few rows cover. */
+export const MOST_FEW_ROWS = 64;
+
+/**
+ * For few rows, as in decoding for many: what matters is that much of b is under way at once, so the steps along k are
+ * long. Tiles of 32 columns where there are few columns.
+ */
+export function fewRowsPlan(m: number, n: number): MatrixPlan {
+  const rows = [16, 32].find((count) => m <= count) ?? MOST_FEW_ROWS;
+  const columns = n >= 8192 ? 64 : 32;
+  // Four subgroups of one or two matrices each way; two where there is no more to share.
+  const subgroupRows = rows === 64 || (rows === 32 && columns === 64) ? 32 : 16;
+  const subgroupColumns = rows === 64 && columns === 64 ? 32 : 16;
+  return { ...LARGE_PLAN, rows, columns, step: 128, subgroupRows, subgroupColumns };
+}
+
+/** How one product is to be computed: what tuning finds. */
+export interface MatmulPick {
+  readonly plan: MatrixPlan;
+  /** Pieces that the sum over k is cut into. */
+  readonly pieces: number;
+}
+
+/** Whether the kernel can be written for a plan: every loop without remainder, lines dealt out in eights. */
+export function isSound(constants: MatrixConstants): boolean {
+  const { rows, columns, step, subgroupRows, subgroupColumns, matrixM, matrixN, matrixK, lanes } = constants;
+  const divides = (unit: number, ...sizes: number[]) => sizes.every((size) => size > 0 && size % unit === 0);
+  if (!divides(16, rows, columns, step, subgroupRows, subgroupColumns)) return false;
+  if (!divides(subgroupRows, rows) || !divides(subgroupColumns, columns)) return false;
+  if (!divides(matrixM, subgroupRows) || !divides(matrixN, subgroupColumns) || !divides(matrixK, step)) return false;
+  const threads = lanes * matrixSubgroups(constants);
+  const widths = [step / HALVES, rows / HALVES, columns / HALVES];
+  return (
+    widths.every((width) => threads % width === 0) &&
+    (threads / (step / HALVES)) % 8 === 0 &&
+    divides(threads, (rows * step) / HALVES, (columns * step) / HALVES) &&
+    (matrixM * subgroupColumns) % (4 * lanes) === 0
+  );
+}
+
+/** Invocations of a workgroup that every adapter allows. */
+const MOST_INVOCATIONS = 256;
+
+/** The constants of a plan for a product, or undefined where the adapter cannot run it. */
+export function matrixConstants(
+  info: DeviceInfo,
+  shape: MatrixShape,
+  plan: MatrixPlan,
+  { a, b, c }: Pick<MatmulSituation, 'a' | 'b' | 'c'>,
+): MatrixConstants | undefined {
+  const constants: MatrixConstants = {
+    ...plan,
+    matrixM: shape.m,
+    matrixN: shape.n,
+    matrixK: shape.k,
+    lanes: info.subgroupSize,
+    aAlongK: a.alongK,
+    bAlongK: b.alongK,
+    aVectors: a.aligned >= HALVES,
+    bVectors: b.aligned >= HALVES,
+    cVectors: c.aligned >= 4,
+  };
+  if (!isSound(constants) || constants.lanes * matrixSubgroups(constants) > MOST_INVOCATIONS) return undefined;
+  return matrixMemory(constants) <= info.workgroupMemory ? constants : undefined;
+}
+
+/** What tells products apart that may be computed in different ways. */
+export function productKey({ m, n, k, batch, a, b, c }: MatmulSituation): string {
+  const layout = `${a.alongK ? 'N' : 'T'}${b.alongK ? 'T' : 'N'}`;
+  return `${batch === 1 ? '' : `${batch}x`}${m}x${n}x${k} ${layout} ${c.dtype}`;
+}
+
+const picks = new WeakMap<Device, Map<string, MatmulPick>>();
+
+/** The picks of a device, by {@link productKey}. */
+export function picksOf(device: Device): Map<string, MatmulPick> {
+  let map = picks.get(device);
+  if (!map) {
+    map = new Map();
+    picks.set(device, map);
+  }
+  return map;
+}
+
+/** What tuning found for a product, if it was asked. */
+export function pickFor(device: Device, situation: MatmulSituation): MatmulPick | undefined {
+  const map = picks.get(device);
+  return map && map.size > 0 ? map.get(productKey(situation)) : undefined;
+}
