@@ -19,7 +19,7 @@ export type MatrixOrder = 'row_major' | 'col_major';
  * Element types of the array that matrices are loaded from and stored to. Offsets and strides count its elements; what
  * lies there is float16 for operands and float32 for results whatever the type is called.
  */
-export type MatrixMemory = 'f16' | 'vec4<f16>' | 'u32' | 'vec4<u32>' | 'f32' | 'vec4<f32>';
+type MatrixMemory = 'f16' | 'vec4<f16>' | 'u32' | 'vec4<u32>' | 'f32' | 'vec4<f32>';
 
 /** A module-scope array that matrices are loaded from or stored to. */
 export interface MatrixArray {
