@@ -66,6 +66,9 @@ describe('bias and residual', () => {
   it('are added by the kernels for hardware', async () => {
     await check(hardware, [
       { sizes: [1, 33, 50] },
+      // Lines of whole vectors: few rows have a kernel of their own.
+      { sizes: [3, 33, 64], added: ['residual'] },
+      { sizes: [3, 33, 64] },
       { sizes: [70, 5, 40] },
       { sizes: [6, 8, 600] },
       { sizes: [65, 70, 37] },
