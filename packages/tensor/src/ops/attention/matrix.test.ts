@@ -6,8 +6,8 @@ import { assembleSource, type Kernel, type KernelVariant } from '../../device/ke
 import { testDevice } from '../../testing/index.js';
 import type { MaskKind } from './mask.wgsl.js';
 import { chooseMatrix, type MatrixPass, matrixConstants } from './matrix-choice.js';
-import { matrixForward } from './matrix-forward.wgsl.js';
-import { matrixKeyGradient, matrixQueryGradient } from './matrix-gradient.wgsl.js';
+import { forwardMemory, matrixForward } from './matrix-forward.wgsl.js';
+import { gradientMemory, matrixKeyGradient, matrixQueryGradient } from './matrix-gradient.wgsl.js';
 import { matrixStatistics } from './matrix-statistics.wgsl.js';
 import type { MatrixConstants, MatrixTile } from './matrix-tile.wgsl.js';
 
@@ -41,6 +41,19 @@ function sourceOf(kernel: Kernel, constants: object, bound: readonly string[]): 
   };
   const workgroup = typeof kernel.workgroup === 'function' ? kernel.workgroup(variant) : (kernel.workgroup as number);
   return assembleSource(kernel, { ...variant, workgroup }, bound);
+}
+
+/** Bytes of the workgroup variables of a kernel. */
+function workgroupBytes(code: string): number {
+  const sizes: Record<string, number> = { u32: 4, f32: 4, 'atomic<u32>': 4, 'vec4<u32>': 16 };
+  let bytes = 0;
+  for (const [, array, element, count, single] of code.matchAll(
+    /var<workgroup> \w+: (?:(array)<([\w<>]+), (\d+)>|([\w<>]+));/g,
+  )) {
+    bytes += array ? sizes[element!]! * Number(count) : sizes[single!]!;
+  }
+  expect(bytes).toBeGreaterThan(0);
+  return bytes;
 }
 
 describe('the choice of attention on matrix units', () => {
@@ -84,10 +97,12 @@ describe('the WGSL of attention on matrix units', () => {
     const device = await adapter!.requestDevice({ requiredFeatures: [...adapter!.features] as GPUFeatureName[] });
     device.pushErrorScope('validation');
     const seen = new Set<string>();
-    const check = async (kernel: Kernel, constants: object, bound: readonly string[]) => {
+    const check = async (kernel: Kernel, constants: object, bound: readonly string[], memory = 49152) => {
       const code = sourceOf(kernel, constants, bound);
       if (seen.has(code)) return;
       seen.add(code);
+      expect(workgroupBytes(code)).toBeLessThanOrEqual(memory);
+      expect(memory).toBeLessThanOrEqual(49152);
       const { messages } = await device.createShaderModule({ code }).getCompilationInfo();
       expect(messages.map(({ message, lineNum }) => `${message}: ${code.split('\n')[lineNum - 1]}`)).toEqual([]);
     };
@@ -107,14 +122,24 @@ describe('the WGSL of attention on matrix units', () => {
       const masked = mask === 'none' ? [] : ['mask'];
       for (const sizes of [heads(64), heads(128), heads(96, 64), heads(48, 32, 40)]) {
         for (const c of variants('forward', sizes, mask)) {
-          await check(matrixForward, c, ['q', 'k', 'v', ...masked, 'y', 'lse']);
+          await check(matrixForward, c, ['q', 'k', 'v', ...masked, 'y', 'lse'], forwardMemory(c));
         }
         for (const c of variants('query', sizes, mask)) {
-          await check(matrixQueryGradient, c, ['q', 'k', 'v', 'g', 'stats', ...masked, 'dq']);
+          await check(
+            matrixQueryGradient,
+            c,
+            ['q', 'k', 'v', 'g', 'stats', ...masked, 'dq'],
+            gradientMemory('query', c),
+          );
         }
         for (const c of variants('key', sizes, mask)) {
           for (const wanted of [['dk', 'dv'], ['dk'], ['dv']]) {
-            await check(matrixKeyGradient, c, ['q', 'k', 'v', 'g', 'stats', ...masked, ...wanted]);
+            await check(
+              matrixKeyGradient,
+              c,
+              ['q', 'k', 'v', 'g', 'stats', ...masked, ...wanted],
+              gradientMemory('key', c),
+            );
           }
         }
       }
