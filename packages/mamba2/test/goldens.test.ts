@@ -101,10 +101,10 @@ describe('golden case a in float16', async () => {
   // gradients are within 1e-3; that of D is a sum that all but cancels, since the norm takes the scale out of y.
   const limits = { output: 5e-3, gradient: 1e-2 };
 
-  it.each(['native', 'matrix'] as const)('output and gradients (%s kernels)', async (variant) => {
+  // With emulated matrix units the products of the projections take a software adapter minutes: the mixer's test has those.
+  it.each(['native', 'hardware'] as const)('output and gradients (%s kernels)', async (variant) => {
     const device = await testDevice(variant);
-    const able = variant === 'native' ? device.info.float16 : device.info.subgroupMatrix.length > 0;
-    if (able) await checkOutputAndGradients(device, await goldenCase('a'), limits);
-    else expect(device.info.float16).toBe(false);
+    if (device.info.float16) await checkOutputAndGradients(device, await goldenCase('a'), limits);
+    else await expect(checkOutputAndGradients(device, await goldenCase('a'), limits)).rejects.toThrow(/float16/);
   });
 });
