@@ -31,7 +31,7 @@ const PATCH = (SIDE * SIDE) / 4;
 const PARTIALS = 2 * THREADS;
 
 /** Workgroup memory of the gradient, in parts: operands; one matrix more, or patches; results in place of operands. */
-export function gradientMemory({ headDim, stateSize }: ScanConstants) {
+function gradientMemory({ headDim, stateSize }: ScanConstants) {
   const x = halves(0, CHUNK, headDim);
   const b = halves(x.size, CHUNK, stateSize);
   const c = halves(b.at + b.size, CHUNK, stateSize);
