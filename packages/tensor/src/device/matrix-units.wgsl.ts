@@ -168,6 +168,15 @@ ${[0, 1, 2, 3].map((e) => `      total += a[${e}] * matrix_values[(right + (i * 
     return `${own}(${this.slot(name)}, ${offset}, ${stride});`;
   }
 
+  /**
+   * Statements for 0 … count − 1, written out. Where matrices are emulated they become a loop if they differ in numbers
+   * alone that grow evenly (names given in the order of such loops do): each statement takes a compiler a while.
+   */
+  each(count: number, write: (i: number) => string): string {
+    const statements = Array.from({ length: count }, (_, i) => write(i));
+    return (this.emulated ? rolled(statements) : undefined) ?? statements.join('\n');
+  }
+
   private loader(role: MatrixRole, order: MatrixOrder, from: MatrixArray): string {
     const { matrixM: m, matrixN: n, matrixK: k } = this.sizes;
     const [rows, columns] = role === 'Left' ? [m, k] : role === 'Right' ? [k, n] : [m, n];
@@ -202,6 +211,27 @@ ${[0, 1, 2, 3].map((e) => `      total += a[${e}] * matrix_values[(right + (i * 
     if (known === undefined) this.slots.set(name, this.slots.size);
     return `${(known ?? this.slots.size - 1) * this.slotSize}u`;
   }
+}
+
+/** One loop for statements that differ in evenly growing numbers alone; undefined for others. */
+function rolled(statements: readonly string[]): string | undefined {
+  if (statements.length < 2) return undefined;
+  // Odd parts are numbers.
+  const split = statements.map((statement) => statement.split(/\b(\d+)u\b/));
+  const [first, second] = split as [string[], string[]];
+  if (split.some((parts) => parts.length !== first.length)) return undefined;
+  const inner = [...statements[0]!.matchAll(/var turn(\d+)/g)].map(([, depth]) => Number(depth));
+  const turn = `turn${Math.max(0, ...inner) + 1}`;
+  const body: string[] = [];
+  for (const [k, part] of first.entries()) {
+    const start = Number(part);
+    const step = k % 2 === 1 ? Number(second[k]) - start : 0;
+    const fits = (parts: string[], i: number) =>
+      k % 2 === 1 ? Number(parts[k]) === start + i * step : parts[k] === part;
+    if (step < 0 || !split.every(fits)) return undefined;
+    body.push(k % 2 === 0 ? part : step === 0 ? `${part}u` : `(${part}u + ${turn} * ${step}u)`);
+  }
+  return `for (var ${turn} = 0u; ${turn} < ${statements.length}u * matrix_one; ${turn}++) { ${body.join('')} }`;
 }
 
 /** WGSL of float16 element `e` of an array, as float32, and how many lie in one element of the array. */

@@ -143,7 +143,7 @@ function main(c: MatrixConstants, units: MatrixUnits): string {
   ${BARRIER}
   for (var n = 0u; n < steps; n++) {
     {
-      ${each(down, (i) => each(across, (j) => units.declare(`s${i}_${j}`), ' '), ' ')}
+      ${units.each(down, (i) => units.each(across, (j) => units.declare(`s${i}_${j}`)))}
       ${scores(c, units, 's', 'q', `${at.k}u`, c.keySize)}
       ${storeScores(c, units, 's', at.s)}
     }

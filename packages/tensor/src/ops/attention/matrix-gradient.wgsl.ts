@@ -180,7 +180,8 @@ function main(side: Side, c: MatrixConstants, units: MatrixUnits, want: Wants): 
   const at = layout(side, c);
   const { own, other } = operands(side, c);
   const two = c.buffers === 2;
-  const declare = (name: string) => each(down, (i) => each(across, (j) => units.declare(`${name}${i}_${j}`), ' '), ' ');
+  const declare = (name: string) =>
+    units.each(down, (i) => units.each(across, (j) => units.declare(`${name}${i}_${j}`)));
   const buffer = (n: string) => (two ? `(${n} & 1u) * ${at.buffer}u` : '0u');
   const columns = (n: string) => `${at.columns}u${two ? ` + (${n} & 1u) * ${(at.kinds * c.step) / FLOATS}u` : ''}`;
   // Where a step's rows of the other side begin, and of which head.

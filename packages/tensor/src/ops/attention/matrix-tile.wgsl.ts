@@ -151,8 +151,8 @@ export function loadOwn(c: MatrixConstants, units: MatrixUnits, l: Lines, first:
     memory[line * ${pitch}u + column] = x;
   }
   ${BARRIER}
-  ${each(shareOf(c).down, (i) =>
-    each(l.size / c.matrixK, (k) =>
+  ${units.each(shareOf(c).down, (i) =>
+    units.each(l.size / c.matrixK, (k) =>
       units.load(
         `${l.name}${i}_${k}`,
         'Left',
@@ -176,11 +176,11 @@ export function scores(
 ): string {
   const { down, across } = shareOf(c);
   const pitch = halfPitch(size);
-  return each(size / c.matrixK, (k) =>
-    each(across, (j) => {
+  return units.each(size / c.matrixK, (k) =>
+    units.each(across, (j) => {
       const offset = `${at} + (score_column + ${j * c.matrixN}u) * ${pitch}u + ${(k * c.matrixK) / HALVES}u`;
       return `{ ${units.load('other', 'Right', 'col_major', MEMORY, offset, `${pitch}u`)}
-      ${each(down, (i) => units.multiply(`${into}${i}_${j}`, `${own}${i}_${k}`, 'other'), ' ')} }`;
+      ${units.each(down, (i) => units.multiply(`${into}${i}_${j}`, `${own}${i}_${k}`, 'other'))} }`;
     }),
   );
 }
@@ -189,8 +189,8 @@ export function scores(
 export function storeScores(c: MatrixConstants, units: MatrixUnits, from: string, at: number): string {
   const { down, across } = shareOf(c);
   const pitch = floatPitch(c.step);
-  return each(down, (i) =>
-    each(across, (j) => {
+  return units.each(down, (i) =>
+    units.each(across, (j) => {
       const offset = `${at}u + (score_row + ${i * c.matrixM}u) * ${pitch}u + (score_column + ${j * c.matrixN}u) / ${FLOATS}u`;
       return units.store(`${from}${i}_${j}`, MEMORY, offset, `${pitch}u`);
     }),
@@ -208,14 +208,14 @@ export function accumulate(
 ): string {
   const { parts, sumsDown } = shareOf(c);
   const [weightsPitch, pitch] = [halfPitch(c.step), halfPitch(size)];
-  const weights = each(sumsDown, (i) => {
+  const weights = units.each(sumsDown, (i) => {
     const offset = `${weightsAt}u + (sum_row + ${i * c.matrixM}u) * ${weightsPitch}u + d * ${c.matrixK / HALVES}u`;
     return units.load(`weights${i}`, 'Left', 'row_major', MEMORY, offset, `${weightsPitch}u`);
   });
-  const products = each(size / parts / c.matrixN, (n) => {
+  const products = units.each(size / parts / c.matrixN, (n) => {
     const offset = `${otherAt} + d * ${c.matrixK * pitch}u + part * ${size / parts / HALVES}u + ${(n * c.matrixN) / HALVES}u`;
     return `{ ${units.load('value', 'Right', 'row_major', MEMORY, offset, `${pitch}u`)}
-      ${each(sumsDown, (i) => units.multiply(`${into}${i}_${n}`, `weights${i}`, 'value'), ' ')} }`;
+      ${units.each(sumsDown, (i) => units.multiply(`${into}${i}_${n}`, `weights${i}`, 'value'))} }`;
   });
   // Written out, such a loop makes the compiler load all its matrices ahead and run out of registers.
   return `for (var d = 0u; d < ${c.step / c.matrixK}u; d++) {\n${weights}\n${products}\n}`;
@@ -223,7 +223,9 @@ export function accumulate(
 
 /** WGSL that declares the sums `<name><i>_<n>`. */
 export const declareSums = (c: MatrixConstants, units: MatrixUnits, name: string, size: number): string =>
-  each(shareOf(c).sumsDown, (i) => each(size / shareOf(c).parts / c.matrixN, (n) => units.declare(`${name}${i}_${n}`)));
+  units.each(shareOf(c).sumsDown, (i) =>
+    units.each(size / shareOf(c).parts / c.matrixN, (n) => units.declare(`${name}${i}_${n}`)),
+  );
 
 /**
  * WGSL that takes sums through workgroup memory, a column of matrices of each subgroup at a time: `body` is written
@@ -245,12 +247,12 @@ export function throughMemory(
   return each(size / parts / c.matrixN, (n) => {
     return /* wgsl */ `
   {
-    ${each(sumsDown, (i) => units.store(`${sums}${i}_${n}`, MEMORY, offset(i), `${pitch}u`))}
+    ${units.each(sumsDown, (i) => units.store(`${sums}${i}_${n}`, MEMORY, offset(i), `${pitch}u`))}
     ${BARRIER}
     let at = ${resultsAt}u + row * ${pitch}u + part * ${c.matrixN / FLOATS}u;
     ${body(`part * ${size / parts}u + ${n * c.matrixN}u`)}
     ${BARRIER}
-    ${reload ? `${each(sumsDown, (i) => units.reload(`${sums}${i}_${n}`, 'Result', 'row_major', MEMORY, offset(i), `${pitch}u`))}\n    ${BARRIER}` : ''}
+    ${reload ? `${units.each(sumsDown, (i) => units.reload(`${sums}${i}_${n}`, 'Result', 'row_major', MEMORY, offset(i), `${pitch}u`))}\n    ${BARRIER}` : ''}
   }`;
   });
 }
