@@ -24,7 +24,7 @@ export const SIZE_PARAMS = {
 } as const;
 
 /** Runs of one segment are followed so far: as long as any kernel's step. */
-export const LONGEST_RUN = 128;
+const LONGEST_RUN = 128;
 
 /**
  * WGSL functions that the kernels ask: which keys a query may see. `mask` is one int32 buffer, so that kernels stay

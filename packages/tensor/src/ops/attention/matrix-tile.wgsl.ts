@@ -29,11 +29,11 @@ export const HALVES = 8;
 export const FLOATS = 4;
 
 /** All workgroup memory but a few words: matrices of either type lie in it. */
-export const MEMORY: MatrixArray = { name: 'memory', type: 'vec4<u32>' };
+const MEMORY: MatrixArray = { name: 'memory', type: 'vec4<u32>' };
 
 export const BARRIER = 'workgroupBarrier();';
 
-export const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i);
+const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i);
 
 /** Joins what a function writes for 0 … n − 1. */
 export const each = (n: number, write: (i: number) => string, separator = '\n'): string =>
