@@ -54,6 +54,7 @@ ${linearMain(
   // In (0, 1]: its logarithm is finite.
   let u = (f32(first >> 8u) + 1.0) / 16777216.0;
   let angle = 6.2831853 * f32(second >> 8u) / 16777216.0;
-  y[i] = y_t(p.deviation * sqrt(-2.0 * log(u)) * cos(angle));`,
+  // Some GPUs' logarithm of 1 is a little above 0.
+  y[i] = y_t(p.deviation * sqrt(max(0.0, -2.0 * log(u))) * cos(angle));`,
 )}`,
 });

@@ -112,9 +112,10 @@ function main(c: MatrixConstants, units: MatrixUnits): string {
   if (tile >= p.count) { return; }
   ${units.begin('local.x', 'nwg.x')}${places(c)}
   let tiles = (p.tq + ${c.rows - 1}u) / ${c.rows}u;
-  // Long rows first: the last tile of a head has the most keys.
-  let first = (tiles - 1u - tile % tiles) * ${c.rows}u;
-  let head = tile / tiles % p.heads;
+  // Long rows first: the last tile of a head has the most keys. Neighbours work on neighbouring heads, whose rows lie
+  // side by side in memory.
+  let first = (tiles - 1u - tile / p.heads % tiles) * ${c.rows}u;
+  let head = tile % p.heads;
   let b = tile / (tiles * p.heads);
   let key_head = head / p.group;
   let base = key_base();

@@ -134,9 +134,10 @@ function operands(side: Side, c: MatrixConstants): { own: [Lines, Lines]; other:
 /** WGSL for what a workgroup of the gradient of q owns, and the steps it walks over. */
 const querySide = (c: MatrixConstants) => /* wgsl */ `
   let tiles = (p.tq + ${c.rows - 1}u) / ${c.rows}u;
-  // Long rows first: the last tile of a head has the most keys.
-  let first = (tiles - 1u - tile % tiles) * ${c.rows}u;
-  let head = tile / tiles % p.heads;
+  // Long rows first: the last tile of a head has the most keys. Neighbours work on neighbouring heads, whose rows lie
+  // side by side in memory.
+  let first = (tiles - 1u - tile / p.heads % tiles) * ${c.rows}u;
+  let head = tile % p.heads;
   let b = tile / (tiles * p.heads);
   let key_head = head / p.group;
   let base = key_base();
@@ -158,8 +159,8 @@ const querySide = (c: MatrixConstants) => /* wgsl */ `
 const keySide = (c: MatrixConstants) => /* wgsl */ `
   let tiles = (p.tk + ${c.rows - 1}u) / ${c.rows}u;
   // Long columns first: the first keys are seen by the most queries.
-  let first = tile % tiles * ${c.rows}u;
-  let key_head = tile / tiles % p.key_heads;
+  let first = tile / p.key_heads % tiles * ${c.rows}u;
+  let key_head = tile % p.key_heads;
   let b = tile / (tiles * p.key_heads);
   let base = key_base();
   let own_end = base + p.tq;

@@ -67,7 +67,7 @@ const SUBGROUP_SIZES = [4, 8];
 const SUBGROUP_ROWS = 16;
 
 /** Workgroups of each kind that fill an adapter. The matvec kernel waits for memory: many must be under way. */
-const FULL = { software: 8, tiled: 256, matvec: 2048, matrix: 256, fewRows: 512 };
+const FULL = { software: 8, tiled: 256, matvec: 2048, matrix: 256, fewRows: 128 };
 
 /** A piece of the sum over k is at least this long. */
 const SHORTEST_PIECE = 256;
@@ -134,7 +134,7 @@ function matrixChoice(info: DeviceInfo, situation: MatmulSituation, pick?: Matmu
   if (Math.min(few ? SHORTEST_SIDE : m, n, k) < SHORTEST_SIDE) return undefined;
   const tiles = batch * Math.ceil(m / 128) * Math.ceil(n / 128);
   const large = tiles >= FULL.matrix / 8 ? [LARGE_PLAN] : [];
-  const table = few ? [fewRowsPlan(m, n), SMALL_PLAN] : [...large, SMALL_PLAN];
+  const table = few ? [fewRowsPlan(situation), SMALL_PLAN] : [...large, SMALL_PLAN];
   for (const plan of pick ? [pick.plan, ...table] : table) {
     const constants = matrixConstants(info, shape, plan, situation);
     if (!constants) continue;

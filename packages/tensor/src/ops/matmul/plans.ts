@@ -20,17 +20,26 @@ export const SMALL_PLAN: MatrixPlan = { ...LARGE_PLAN, rows: 64, columns: 64, su
 /** Most rows that the plans for few rows cover. */
 export const MOST_FEW_ROWS = 64;
 
+/** Columns from which an output of few rows has enough tiles of 64 columns for an adapter. */
+const WIDE = 4096;
+
 /**
  * For few rows, as in decoding for many: what matters is that much of b is under way at once, so the steps along k are
- * long. Tiles of 32 columns where there are few columns.
+ * long. For 33 to 64 rows these are the best of 54 on an H100 (docs/log.md): two buffers where there are many columns,
+ * tiles of 32 columns where there are few, and where the sum is long besides, larger tiles and pieces of it.
  */
-export function fewRowsPlan(m: number, n: number): MatrixPlan {
+export function fewRowsPlan({ m, n, k }: Pick<MatmulSituation, 'm' | 'n' | 'k'>): MatrixPlan {
   const rows = [16, 32].find((count) => m <= count) ?? MOST_FEW_ROWS;
+  if (rows === MOST_FEW_ROWS) {
+    const square = { ...LARGE_PLAN, rows, columns: 64 };
+    if (n >= WIDE) return { ...square, step: 64, subgroupRows: 16, subgroupColumns: 64, buffers: 2 };
+    if (k >= WIDE) return { ...square, step: 128, subgroupRows: 32, subgroupColumns: 32 };
+    return { ...LARGE_PLAN, rows, columns: 32, step: 128, subgroupRows: 32, subgroupColumns: 16 };
+  }
   const columns = n >= 8192 ? 64 : 32;
   // Four subgroups of one or two matrices each way; two where there is no more to share.
-  const subgroupRows = rows === 64 || (rows === 32 && columns === 64) ? 32 : 16;
-  const subgroupColumns = rows === 64 && columns === 64 ? 32 : 16;
-  return { ...LARGE_PLAN, rows, columns, step: 128, subgroupRows, subgroupColumns };
+  const subgroupRows = rows === 32 && columns === 64 ? 32 : 16;
+  return { ...LARGE_PLAN, rows, columns, step: 128, subgroupRows, subgroupColumns: 16 };
 }
 
 /** How one product is to be computed: what tuning finds. */
