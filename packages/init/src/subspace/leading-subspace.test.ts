@@ -32,6 +32,9 @@ const SPECTRA: Record<string, (rows: number, columns: number) => HostMatrix> = {
   // Far below what survives squaring in float32: 2 digits a group.
   'over six decades': (rows, columns) => withSpectrum(rows, columns, (i) => 10 ** ((-6 * i) / Math.min(rows, columns))),
   'low rank and noise': (rows, columns) => withSpectrum(rows, columns, (i) => (i < 20 ? 1 : 1e-3)),
+  // Values at the cut that no projector tells apart, in reach of larger ones: a basis of too few columns loses those.
+  'a plateau at the cut': (rows, columns) => withSpectrum(rows, columns, (i) => (i < 12 ? 1 - i / 40 : 0.2)),
+  'a dense cut': (rows, columns) => withSpectrum(rows, columns, (i) => (i < 18 ? 1 - i / 40 : 0.2 - 1e-7 * (i % 5))),
   'three outliers': (rows, columns) => withSpectrum(rows, columns, (i) => (i < 3 ? 1000 : 1)),
 };
 

@@ -40,6 +40,9 @@ const SIGN_GAP = 1e-5;
 /** The smallest singular value of a random square of a few thousand rows, relative to its largest, is seldom below. */
 const RANDOM_CONDITION = 1e-6;
 
+/** Columns sampled beyond the values of a group: more than there are values that lie at a cut. */
+const OVERSAMPLING = 16;
+
 /**
  * An orthonormal basis of the leading left singular subspace, made of float32 matrix products on the device, whatever
  * the spectrum: nothing depends on how fast the singular values fall.
@@ -47,8 +50,9 @@ const RANDOM_CONDITION = 1e-6;
  * 1. All singular values ({@link deviceSingularValues}), which give the rank for an energy and where to cut.
  * 2. With b between the squares of the two values at the cut, the sign function of W·Wᵀ − b·I ({@link polarFactor}) is
  *    +1 on the subspace and −1 on its complement; half of I + sign is the projector.
- * 3. The projector times a random matrix, made orthonormal by its polar factor; then once more, which removes what
- *    rounding has amplified along with the weakest random direction.
+ * 3. The projector times a random matrix of a few more columns than values, made orthonormal by its polar factor, less
+ *    the lowest directions; then once more, which removes what rounding has amplified along with the weakest random
+ *    direction.
  *
  * Squaring W loses what is small beside the largest value. So values are taken in groups of at most a factor of 16, and
  * each group is found in W less its part in the groups before. Where W has fewer columns than rows, projector and
@@ -138,11 +142,21 @@ function outside(q: Tensor, x: Tensor): Tensor {
   });
 }
 
-/** The end of the group of values that starts at `start`. */
+/**
+ * The end of the group of values that starts at `start`. Where more values than are sampled beyond a group cannot be told
+ * from the one at its end, as on a plateau, the group ends before them, and they are one of their own.
+ */
 function groupEnd(values: Float64Array, start: number, known: number): number {
   let end = start + 1;
   while (end < known && values[end]! * GROUP_RATIO >= values[start]!) end++;
-  return end;
+  if (end === values.length) return end;
+  const near = 2 * SIGN_GAP * values[Math.max(0, start - 1)]! ** 2;
+  const alike = (one: number, other: number) => values[one]! ** 2 - values[other]! ** 2 <= near;
+  let first = end;
+  while (first > start && alike(first - 1, end)) first--;
+  let last = end;
+  while (last < values.length && alike(end, last)) last++;
+  return first > start && first < end && last - first > OVERSAMPLING / 2 ? first : end;
 }
 
 /**
@@ -161,21 +175,53 @@ function groupBasis(rest: Tensor, values: Float64Array, start: number, end: numb
   const left = rows <= columns;
   const side = left ? rows : columns;
   const reach = 1.02 * Math.max(top * top - cut, cut);
-  const sign = scope(() => {
+  const shifted = scope(() => {
     const gram = matmul(rest, rest, left ? { transposeB: true } : { transposeA: true });
     shiftDiagonal(gram, 1 / reach, -cut / reach);
-    return polarFactor(gram, SIGN_GAP);
+    return gram;
   });
+  const sign = polarFactor(shifted, SIGN_GAP);
   const project = (x: Tensor, factor: number) => scope(() => scale(add(x, matmul(sign, x)), factor / 2));
-  const bound = randomNorm(count, count);
-  const rough = scope(() =>
-    polarFactor(project(randomMatrix(rest.device, [side, count], 1, 1 + start), 1 / bound), RANDOM_CONDITION),
-  );
-  const basis = polarFactor(project(rough, 1 / 1.01), 0.02);
-  rough.dispose();
+  const sampled = Math.min(side, count + OVERSAMPLING);
+  const rough = scope(() => {
+    const random = randomMatrix(rest.device, [side, sampled], 1, 1 + start);
+    return polarFactor(project(random, 1 / randomNorm(sampled, sampled)), RANDOM_CONDITION);
+  });
+  const chosen = sampled > count ? withoutLowest(rough, shifted, { shift: cut / reach, count }) : rough;
+  const basis = scope(() => polarFactor(project(chosen, 1 / 1.01), 0.02));
+  for (const done of new Set([shifted, sign, rough, chosen])) done.dispose();
   if (left) return basis;
   // The values of the group are within the ratio of each other, and so are those of the product.
   return polarFactor(scale(matmul(rest, basis), 1 / (1.02 * top)), last / (1.1 * top));
+}
+
+/**
+ * The `count` directions of the columns of Q that matter most to a symmetric A, given A − shift·I, whose cut lies where
+ * A passes `shift`.
+ *
+ * Values next to a cut cannot be told apart from it in float32, so that a projector has a few dimensions more than
+ * values were counted. A basis of as many random columns as were counted then misses a random direction of the whole
+ * group, large values included. Sampling more columns and giving up the lowest directions misses only what lies at the
+ * cut: here the basis that is made of too few columns is that of the lowest ones.
+ */
+function withoutLowest(
+  q: Tensor,
+  shifted: Tensor,
+  { shift, count }: { readonly shift: number; readonly count: number },
+): Tensor {
+  return scope(() => {
+    const sampled = q.shape[1]!;
+    const lowest = sampled - count;
+    // QᵀAQ − shift·I; columns of Q that are shorter than 1 stand for nothing and are to be among the lowest.
+    const gram = matmul(q, q, { transposeA: true });
+    shiftDiagonal(gram, shift, -shift);
+    const sign = polarFactor(add(matmul(q, matmul(shifted, q), { transposeA: true }), gram), SIGN_GAP);
+    const random = (columns: number, seed: number) => randomMatrix(q.device, [sampled, columns], 1, seed);
+    const below = (x: Tensor) => scale(subtract(x, matmul(sign, x)), 0.5 / randomNorm(lowest, sampled));
+    const low = polarFactor(below(random(lowest, 2)), RANDOM_CONDITION);
+    const rough = polarFactor(scale(outside(low, random(count, 5)), 1 / randomNorm(count, sampled)), RANDOM_CONDITION);
+    return matmul(q, polarFactor(outside(low, rough), 0.5));
+  });
 }
 
 /** A bound of the spectral norm of an [m, n] matrix of independent entries of variance 1, wrong once in 10⁷. */
