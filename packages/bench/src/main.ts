@@ -1,13 +1,14 @@
 import { parseArgs } from 'node:util';
-import { type AdapterChoice, openDevice } from '@zebra/tensor';
+import { type AdapterChoice, type DeviceInfo, openDevice } from '@zebra/tensor';
+import { COLD_START_OPTION, startCold } from './benchmarks/cold-start.js';
 import { benchmarks } from './benchmarks/index.js';
 import { peak } from './benchmarks/peak.js';
-import { compareRow, keyOf } from './report/compare.js';
+import { type Change, compareRow, describeChanges, keyOf } from './report/compare.js';
 import { withPrefix } from './report/format.js';
 import { peerOf, readPeers } from './report/peers.js';
 import { currentCommit, describeHost, type ResultFile, readResult, writeResult } from './report/result-file.js';
 import { makeTable } from './report/table.js';
-import { defaultScale } from './runner/case.js';
+import { defaultScale, type Scale } from './runner/case.js';
 import type { Budget } from './runner/measure.js';
 import { measurePeaks } from './runner/measure-peaks.js';
 import { makeRow, type Row } from './runner/row.js';
@@ -31,6 +32,8 @@ const { values } = parseArgs({
     adapter: { type: 'string', default: 'auto' },
     size: { type: 'string' },
     seconds: { type: 'string', default: '1' },
+    // A process that this command starts to measure.
+    [COLD_START_OPTION]: { type: 'string' },
     help: { type: 'boolean', default: false },
   },
 });
@@ -51,9 +54,16 @@ const stop = (error: Error): never => {
 const earlier = values.against ? await readResult(values.against).catch(stop) : undefined;
 const peers = values.peers ? await readPeers(values.peers).catch(stop) : undefined;
 const host = describeHost();
-const device = await openDevice({ adapter: values.adapter as AdapterChoice });
+const adapter = values.adapter as AdapterChoice;
+const scaleOf = (info: DeviceInfo): Scale => ({ ...defaultScale(info), ...(size && { large: size === 'large' }) });
+const coldStart = values[COLD_START_OPTION];
+if (coldStart !== undefined) {
+  await startCold(adapter, scaleOf, coldStart);
+  process.exit();
+}
+const device = await openDevice({ adapter });
 const begun = performance.now();
-const scale = { ...defaultScale(device.info), ...(size && { large: size === 'large' }) };
+const scale = scaleOf(device.info);
 const budget: Budget = { total: 1000 * seconds, sample: 40, minSamples: 3, maxSamples: 200 };
 
 const cases = chosen.flatMap(({ name, cases: of }) => of(scale).map((one) => ({ name, one })));
@@ -64,6 +74,8 @@ const table = makeTable([...peak.cases(scale).map(({ shape }) => ({ name: peak.n
   software: device.info.software,
 });
 const rows: Row[] = [];
+const changes: Change[] = [];
+const skipped: { name: string; shape: string; why: string }[] = [];
 const failures: { name: string; shape: string; message: string }[] = [];
 const adapterName = (info: ResultFile['adapter']) => info.description || `${info.vendor} ${info.architecture}`;
 
@@ -82,6 +94,11 @@ console.log(['', ...table.header].join('\n'));
 
 const peaks = await measurePeaks(device, scale, budget, print, fail);
 for (const { name, one } of cases) {
+  if (one.skip !== undefined) {
+    skipped.push({ name, shape: one.shape, why: one.skip });
+    console.log(table.skipped(name, one.shape, one.skip));
+    continue;
+  }
   try {
     print(makeRow(name, one.shape, one.work, await runCase(device, one, budget), peaks));
   } catch (error) {
@@ -94,7 +111,8 @@ const arithmetic = Object.entries(peaks.arithmetic).map(
 );
 console.log(`
 floors: ${withPrefix(peaks.bandwidth, 'B/s')}, ${arithmetic.join(', ')}, the best of the rows "peak"
-${rows.length} rows in ${((performance.now() - begun) / 1000).toFixed(0)} s${failures.length > 0 ? `, ${failures.length} failed` : ''}; how to read them: packages/bench/README.md`);
+${rows.length} rows in ${((performance.now() - begun) / 1000).toFixed(0)} s${skipped.length > 0 ? `, ${skipped.length} skipped` : ''}${failures.length > 0 ? `, ${failures.length} failed` : ''}; how to read them: packages/bench/README.md`);
+if (earlier) console.log(['', ...describeChanges(changes)].join('\n'));
 if (values.json) {
   const commit = await currentCommit();
   await writeResult(values.json, {
@@ -105,6 +123,7 @@ if (values.json) {
     peaks,
     ...(peers && { peers: { peer: peers.peer, adapter: peers.adapter, ...(peers.date && { date: peers.date }) } }),
     rows,
+    ...(skipped.length > 0 && { skipped }),
     ...(failures.length > 0 && { failures }),
   });
 }
@@ -116,7 +135,9 @@ function print(measured: Row): void {
   const row: Row = { ...measured, ...(peer && { peer }) };
   rows.push(row);
   const before = earlier?.rows.find((other) => keyOf(other) === keyOf(row));
-  console.log(table.line(row, before && compareRow(row, before, device.info.software ? 'cpu' : 'median')));
+  const change = before && compareRow(row, before, device.info.software ? 'cpu' : 'median');
+  if (change) changes.push(change);
+  console.log(table.line(row, change));
 }
 
 function fail(name: string, shape: string, error: unknown): void {

@@ -1,21 +1,35 @@
-import { generate } from '@zebra/runtime';
-import type { Benchmark, Case } from '../runner/case.js';
+import { generate, HybridModel, type ModelSpec } from '@zebra/runtime';
+import type { Device } from '@zebra/tensor';
+import { randomWeights } from '../gpu/random-weights.js';
+import type { Benchmark, Case, Precision } from '../runner/case.js';
 import { randomIds } from './inputs.js';
-import { cacheBytesPerToken, forwardFlops, parameterCount, randomModel, teacherSpec } from './teacher.js';
+import { benchModels, cacheBytes, forwardFlops, weightBytes } from './models.js';
+import { randomModel, teacherSpec } from './teacher.js';
 
-function generateCase(rows: number, prompt: number, added: number): Case {
-  const parameters = parameterCount(teacherSpec);
+interface Generation {
+  readonly shape: string;
+  readonly spec: ModelSpec;
+  readonly dtype: Precision;
+  readonly rows: number;
+  readonly prompt: number;
+  readonly added: number;
+  readonly model: (device: Device) => HybridModel;
+}
+
+function generateCase({ shape, spec, dtype, rows, prompt, added, model: make }: Generation): Case {
+  const { perToken, constant } = cacheBytes(spec);
   return {
-    shape: `teacher B${rows} prompt ${prompt} + ${added} float32`,
+    shape,
     work: {
       // The last token is not run through the model.
-      flops: forwardFlops(teacherSpec, parameters, rows, prompt + added - 1),
-      // Each step reads the weights, and the keys and values so far.
-      bytes: added * (4 * parameters + rows * cacheBytesPerToken(teacherSpec) * (prompt + added / 2)),
+      flops: forwardFlops(spec, rows, prompt + added - 1, { headTokens: rows * added }),
+      // Each step reads the weights, and what is cached so far.
+      bytes: added * (weightBytes(spec, dtype) + rows * (perToken * (prompt + added / 2) + 2 * constant)),
+      precision: dtype,
       tokens: rows * added,
     },
     prepare(device) {
-      const model = randomModel(device, teacherSpec);
+      const model = make(device);
       const prompts = Array.from({ length: rows }, (_, row) => randomIds([prompt], model.vocabularySize, row));
       return {
         async run() {
@@ -32,5 +46,26 @@ function generateCase(rows: number, prompt: number, added: number): Case {
 /** Whole calls of `generate()`, greedy: the prompts, the recording of a step, and its replays, each read back. */
 export const generateBenchmark: Benchmark = {
   name: 'generate',
-  cases: ({ large }) => [1, 8].map((rows) => (large ? generateCase(rows, 128, 64) : generateCase(rows, 32, 32))),
+  cases(scale) {
+    const [prompt, added] = scale.large ? [128, 64] : [32, 32];
+    const teachers = [1, 8].map((rows) =>
+      generateCase({
+        shape: `teacher B${rows} prompt ${prompt} + ${added} float32`,
+        ...{ spec: teacherSpec, dtype: 'float32', rows, prompt, added },
+        model: (device) => randomModel(device, teacherSpec),
+      }),
+    );
+    if (!scale.large) return teachers;
+    const large = benchModels(scale).flatMap(({ label, dtype, spec: specOf }) => {
+      const spec = specOf(prompt + added);
+      return [1, 32].map((rows) =>
+        generateCase({
+          shape: `${label} B${rows} prompt ${prompt} new ${added} ${dtype}`,
+          ...{ spec, dtype, rows, prompt, added },
+          model: (device) => new HybridModel(device, spec, randomWeights(device, spec, { matrices: dtype })),
+        }),
+      );
+    });
+    return [...teachers, ...large];
+  },
 };

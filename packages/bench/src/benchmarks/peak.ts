@@ -1,5 +1,6 @@
 import { defineKernel, empty, linearMain, scale } from '@zebra/tensor';
 import type { Benchmark, Case } from '../runner/case.js';
+import { copyBytes, copyCase } from '../runner/copy-bandwidth.js';
 import { recorded } from '../runner/recorded.js';
 import { randomTensor } from './inputs.js';
 import { matmulCase } from './matmul.js';
@@ -42,44 +43,31 @@ function multiplyAddCase(count: number, steps: number): Case {
   };
 }
 
-/** Far more than the caches hold. A driver's copy, and the least a kernel can do: on a CPU that is far slower. */
-function copyCases(copied: number, scaled: number): Case[] {
-  const elements = (mebibytes: number) => mebibytes * 2 ** 18;
-  const work = (mebibytes: number) => ({ flops: 0, bytes: 8 * elements(mebibytes) });
-  return [
-    {
-      shape: `copy ${copied} MiB`,
-      work: work(copied),
-      prepare(device) {
-        const shape = [elements(copied)];
-        const [from, to] = [randomTensor(device, shape), empty(device, shape)];
-        return recorded(device, [from, to], () => {
-          device.copy(from.range(), to.range());
-          return [];
-        });
-      },
+/** What a kernel of the library does with as many bytes: on CPUs that can be more than the copy. */
+function scaleCase(bytes: number): Case {
+  return {
+    shape: `scale ${bytes / 2 ** 20} MiB`,
+    work: { flops: 0, bytes: 2 * bytes },
+    prepare(device) {
+      const x = randomTensor(device, [bytes / 4]);
+      return recorded(device, [x], () => [scale(x, 1.5)]);
     },
-    {
-      shape: `scale ${scaled} MiB`,
-      work: work(scaled),
-      prepare(device) {
-        const x = randomTensor(device, [elements(scaled)]);
-        return recorded(device, [x], () => [scale(x, 1.5)]);
-      },
-    },
-  ];
+  };
 }
 
 /** What floors are made of; runs in front of whatever else is asked for. */
 export const peak: Benchmark = {
   name: 'peak',
   cases({ large, float16 }) {
+    const copied = copyBytes(large);
+    const copy = copyCase(copied, `copy by a kernel ${copied / 2 ** 20} MiB`);
     if (!large) {
-      return [...copyCases(64, 8), multiplyAddCase(8192, 512), matmulCase(1024, 256, 256, 'NN', 'float32')];
+      return [copy, scaleCase(2 ** 23), multiplyAddCase(8192, 512), matmulCase(1024, 256, 256, 'NN', 'float32')];
     }
     const sizes = [4096, 8192];
     return [
-      ...copyCases(256, 256),
+      copy,
+      scaleCase(2 ** 28),
       multiplyAddCase(2 ** 20, 2048),
       ...sizes.map((n) => matmulCase(n, n, n, 'NT', 'float32')),
       ...(float16 ? sizes.map((n) => matmulCase(n, n, n, 'NT', 'float16')) : []),

@@ -2,16 +2,7 @@
 // through layers against whole passes, tokens a second and dispatches of the 1B Llama shape and the 1B hybrid, cache
 // bytes. `--small` runs small shapes on any adapter, `--profile` prints the kernels, `--work` chooses parts.
 import { parseArgs } from 'node:util';
-import {
-  generate,
-  type HybridConfig,
-  HybridModel,
-  modelSpec,
-  parseTransformerConfig,
-  presetHybridConfig,
-  presets,
-  type TransformerConfig,
-} from '@zebra/runtime';
+import { generate, type HybridConfig, HybridModel, modelSpec } from '@zebra/runtime';
 import {
   advanceAll,
   argmax,
@@ -25,8 +16,10 @@ import {
   type Tensor,
   tensor,
 } from '@zebra/tensor';
-import { type Cache, SequenceCache } from '@zebra/tensor/nn';
+import { moveLength } from '../benchmarks/decode.js';
 import { randomIds } from '../benchmarks/inputs.js';
+import { hybridConfig, llamaConfig } from '../benchmarks/models.js';
+import { copyBandwidth } from '../runner/copy-bandwidth.js';
 import { randomWeights } from './random-weights.js';
 
 const { values } = parseArgs({
@@ -48,34 +41,8 @@ const device = await openDevice(
 const dtype = device.info.float16 ? 'float16' : 'float32';
 console.log(`${device.info.description}, ${dtype}, ${values.robust ? 'robust' : 'not robust'}`);
 
-const SMALL = {
-  model_type: 'llama',
-  vocab_size: 512,
-  hidden_size: 64,
-  intermediate_size: 128,
-  num_hidden_layers: 3,
-  num_attention_heads: 4,
-  num_key_value_heads: 2,
-  head_dim: 16,
-  rms_norm_eps: 1e-5,
-  rope_theta: 10000,
-  max_position_embeddings: 4096,
-  tie_word_embeddings: true,
-};
-const preset = 'Zebra-Llama-1B-4MLA-12Mamba';
-const config: TransformerConfig = small ? parseTransformerConfig(SMALL) : presets[preset].base.config;
-
-function hybridOf(layers?: HybridConfig['layers']): HybridConfig {
-  const whole = presetHybridConfig(preset);
-  if (!small) return layers ? { ...whole, layers } : whole;
-  const { mla, mamba2 } = whole;
-  return {
-    ...whole,
-    layers: layers ?? ['mla', 'mamba2', 'mamba2'],
-    mla: { ...mla, qLoraRank: 32, kvLoraRank: 16, qkNopeHeadDim: 8, qkRopeHeadDim: 8, vHeadDim: 16 },
-    mamba2: { ...mamba2, innerSize: 64, xbSize: 32, stateSize: 16 },
-  };
-}
+const config = llamaConfig(!small);
+const hybridOf = (layers?: HybridConfig['layers']) => hybridConfig(!small, layers);
 
 /** Milliseconds of a way there and back with nothing to do. */
 async function emptyTrip(): Promise<number> {
@@ -108,17 +75,6 @@ async function time(program: Program<unknown>, runs: number, samples = 5): Promi
     times.push(Math.max(performance.now() - start - trip, 1e-6) / runs);
   }
   return times.sort((a, b) => a - b)[Math.floor(samples / 2)]!;
-}
-
-async function copyBandwidth(): Promise<number> {
-  const bytes = small ? 2 ** 22 : 2 ** 29;
-  const [from, to] = [0, 1].map((seed) => randomNormal(device, [bytes / 4], { seed })) as [Tensor, Tensor];
-  const program = device.capture(() => device.copy(from.range(), to.range()));
-  const milliseconds = await time(program, small ? 2 : 20);
-  program.dispose();
-  from.dispose();
-  to.dispose();
-  return (2 * bytes) / milliseconds / 1e6;
 }
 
 const rows: string[] = [];
@@ -250,12 +206,6 @@ async function checkModel(name: string, layers: HybridConfig['layers'] | undefin
   device.trim();
 }
 
-/** Tells a cache that it holds tokens that nobody computed. */
-function pretend(cache: Cache, tokens: number): void {
-  if (!(cache instanceof SequenceCache)) throw new TypeError('decode: a cache of another kind');
-  cache.pass(tokens, undefined, () => undefined);
-}
-
 interface Measured {
   readonly rate: number;
   readonly cacheBytes: number;
@@ -266,7 +216,7 @@ async function decode(name: string, model: HybridModel, batch: number, context: 
   const before = device.statistics().liveBytes;
   const cache = model.newCache(batch, context + steps * 7 + 8);
   const cacheBytes = device.statistics().liveBytes - before;
-  pretend(cache, context);
+  moveLength(cache, context);
   const column = (value: number) => tensor(device, new Int32Array(batch).fill(value), [batch, 1]);
   const [ids, positions] = [column(5), column(context)];
   const program = device.capture(() =>
@@ -322,7 +272,7 @@ async function generated(name: string, model: HybridModel): Promise<void> {
   }
 }
 
-const bandwidth = await copyBandwidth();
+const bandwidth = (await copyBandwidth(device, { large: !small })) / 1e9;
 if (work.includes('products')) await products(bandwidth);
 if (work.includes('check')) {
   await checkModel('llama', undefined);

@@ -16,7 +16,6 @@ import {
   type Device,
   defineOp,
   embedding,
-  empty,
   fill,
   klDivergence,
   LossScale,
@@ -31,6 +30,7 @@ import {
   tokenLogProbabilities,
   valueAndGradients,
 } from '@zebra/tensor';
+import { copyBandwidth } from '../runner/copy-bandwidth.js';
 
 const { values } = parseArgs({
   options: {
@@ -297,7 +297,7 @@ const empty_ = await roundTrip();
 
 /** Median of seven samples of at least 15 ms of work, recorded, less an empty round trip. */
 async function time({ name, bytes, flops, run }: Work): Promise<number> {
-  if (!name.includes(values.only) && name !== 'copy') return 0;
+  if (!name.includes(values.only)) return 0;
   const once = async (repeat: number, samples: number): Promise<number> => {
     const program = device.capture(() => {
       for (let i = 0; i < repeat; i++) scope(run);
@@ -318,14 +318,6 @@ async function time({ name, bytes, flops, run }: Work): Promise<number> {
   const milliseconds = repeat === 1 ? (small ? guess : await once(1, 5)) : await once(repeat, 7);
   rows.push({ name, milliseconds, bytes, flops });
   return milliseconds;
-}
-
-async function timeCopy(): Promise<void> {
-  const size = small ? 2 ** 20 : 2 ** 28;
-  const [a, b] = [fill(device, [size], 1), empty(device, [size])];
-  await time({ name: 'copy', bytes: 8 * size, run: () => device.copy(a.range(), b.range()) });
-  for (const item of [a, b]) item.dispose();
-  device.trim();
 }
 
 /** A forward and its backward by themselves; the second as the difference of both and the first. */
@@ -449,17 +441,15 @@ async function timeOptimizer(): Promise<void> {
 }
 
 function report(): void {
-  const copy = rows.find(({ name }) => name === 'copy')!;
-  const copySpeed = copy.bytes! / copy.milliseconds;
   const widest = Math.max(...rows.map(({ name }) => name.length));
   console.log(
-    `\n${'work'.padEnd(widest)}        ms     GB/s  of copy  TFLOP/s   (empty round trip ${empty_.toFixed(2)} ms)`,
+    `\n${'work'.padEnd(widest)}        ms     GB/s  of copy  TFLOP/s   (copy ${(bandwidth / 1e9).toFixed(0)} GB/s, empty round trip ${empty_.toFixed(2)} ms)`,
   );
   for (const { name, milliseconds, bytes, flops } of rows) {
     const cells = [
       milliseconds.toFixed(3).padStart(10),
       (bytes ? (bytes / milliseconds / 1e6).toFixed(0) : '').padStart(8),
-      (bytes ? `${((100 * bytes) / milliseconds / copySpeed).toFixed(0)}%` : '').padStart(8),
+      (bytes ? `${((1e5 * bytes) / milliseconds / bandwidth).toFixed(0)}%` : '').padStart(8),
       (flops ? (flops / milliseconds / 1e9).toFixed(1) : '').padStart(8),
     ];
     console.log(`${name.padEnd(widest)}${cells.join(' ')}`);
@@ -473,7 +463,7 @@ await checkLosses();
 await checkOptimizer();
 await checkMemoryBound();
 await checkEmbedding();
-await timeCopy();
+const bandwidth = await copyBandwidth(device, { large: !small });
 await timeMemoryBound();
 await timeLosses();
 await timeOptimizer();

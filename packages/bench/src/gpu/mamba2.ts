@@ -21,7 +21,6 @@ import {
   cast,
   type Device,
   defineOp,
-  empty,
   fill,
   keep,
   openDevice,
@@ -34,6 +33,7 @@ import {
   tensor,
   valueAndGradients,
 } from '@zebra/tensor';
+import { copyBandwidth } from '../runner/copy-bandwidth.js';
 
 const { values } = parseArgs({
   options: {
@@ -262,7 +262,7 @@ device.dispatch = (...call: Dispatch) => {
 /** Median of five samples of at least 10 ms of work, recorded, less an empty round trip. */
 async function time(work: Work): Promise<number> {
   const { name, kernels, run } = work;
-  if (!name.includes(values.only) && name !== 'copy') return 0;
+  if (!name.includes(values.only)) return 0;
   const before = rewrite;
   if (kernels) rewrite = (...call) => (kernels.test(call[0].name) ? before(...call) : undefined);
   const once = async (repeat: number, samples: number): Promise<number> => {
@@ -286,14 +286,6 @@ async function time(work: Work): Promise<number> {
   rewrite = before;
   rows.push({ ...work, milliseconds });
   return milliseconds;
-}
-
-async function timeCopy(): Promise<void> {
-  const size = small ? 2 ** 18 : 2 ** 28;
-  const [a, b] = [fill(device, [size], 1), empty(device, [size])];
-  await time({ name: 'copy', bytes: 8 * size, run: () => device.copy(a.range(), b.range()) });
-  for (const item of [a, b]) item.dispose();
-  device.trim();
 }
 
 /** Bytes and operations of the chunked scan: operands once, gradients once; the products of 64 tokens' chunks. */
@@ -455,7 +447,7 @@ await checkPart('gated norm', [[batch, length, channels], [batch, length, channe
 const made = layerOf();
 await checkLayer(made);
 
-await timeCopy();
+const bandwidth = await copyBandwidth(device, { large: !small });
 if (small) {
   await timeScan({ batch: 1, length: 70, heads: 2, shared: 2, size }, false);
 } else {
@@ -465,12 +457,12 @@ if (small) {
 await timeParts();
 await timeLayer(made);
 
-const copy = rows.find(({ name }) => name === 'copy');
-const copyRate = copy ? copy.bytes! / copy.milliseconds : 0;
-console.log(`\n${'work'.padEnd(48)}      ms    GB/s  of copy  TFLOP/s  of peer's speed`);
+console.log(
+  `\ncopy ${(bandwidth / 1e9).toFixed(0)} GB/s\n${'work'.padEnd(48)}      ms    GB/s  of copy  TFLOP/s  of peer's speed`,
+);
 for (const { name, milliseconds, bytes, flops, peer } of rows) {
   const rate = bytes === undefined ? '' : (bytes / milliseconds / 1e6).toFixed(0);
-  const share = bytes === undefined ? '' : `${((100 * bytes) / milliseconds / copyRate).toFixed(0)}%`;
+  const share = bytes === undefined ? '' : `${((1e5 * bytes) / milliseconds / bandwidth).toFixed(0)}%`;
   const speed = flops === undefined ? '' : (flops / milliseconds / 1e9).toFixed(1);
   const peers = peer === undefined ? '' : `${((100 * peer) / milliseconds).toFixed(0)}%`;
   console.log(

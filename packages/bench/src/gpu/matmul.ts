@@ -19,6 +19,7 @@ import {
   type TunedMatmul,
   tuneMatmul,
 } from '@zebra/tensor';
+import { copyBandwidth } from '../runner/copy-bandwidth.js';
 
 const { values } = parseArgs({
   options: {
@@ -314,12 +315,11 @@ async function extras(of: Device): Promise<void> {
   const [wideOnes, narrow] = [randomNormal(of, [count]), randomNormal(of, [count], { dtype: 'float16' })];
   const to16 = await time(() => scope(() => void cast(wideOnes, 'float16')));
   const to32 = await time(() => scope(() => void cast(narrow, 'float32')));
-  const copyInto = randomNormal(of, [count]);
-  const copying = await time(() => of.copy(wideOnes.range(), copyInto.range()));
+  const copied = await copyBandwidth(of, { large: !small });
   const bandwidth = (bytes: number, milliseconds: number) =>
     `${((bytes * count) / milliseconds / 1e6).toFixed(0)} GB/s`;
   console.log(
-    `cast float32 → float16 ${bandwidth(6, to16)}, float16 → float32 ${bandwidth(6, to32)}; copy ${bandwidth(8, copying)}`,
+    `cast float32 → float16 ${bandwidth(6, to16)}, float16 → float32 ${bandwidth(6, to32)}; copy ${(copied / 1e9).toFixed(0)} GB/s`,
   );
-  for (const each of [x, weight, half, residual, wideOnes, narrow, copyInto]) each.dispose();
+  for (const each of [x, weight, half, residual, wideOnes, narrow]) each.dispose();
 }

@@ -1,4 +1,5 @@
 import type { Row } from '../runner/row.js';
+import { percent } from './format.js';
 
 /** How a row stands against an earlier one. */
 export interface Change {
@@ -34,4 +35,17 @@ export function compareRow(row: Row, before: Row, measure: Measure): Change {
   const noise = Math.max(LEAST_NOISE[measure], row[spread] + before[spread]);
   const verdict = Math.abs(change) <= noise ? 'same' : change < 0 ? 'faster' : 'slower';
   return { before, change, noise, verdict };
+}
+
+/** What changed beyond the noise, the largest change first, and how many rows did not. */
+export function describeChanges(changes: readonly Change[]): string[] {
+  const told = changes.filter(({ verdict }) => verdict !== 'same');
+  const factor = ({ change }: Change) => Math.abs(Math.log1p(change));
+  const lines = [...told]
+    .sort((one, other) => factor(other) - factor(one))
+    .map(({ before: { name, shape }, change, noise, verdict }) => {
+      const sign = change > 0 ? '+' : '−';
+      return `${verdict.padEnd(6)} ${sign}${percent(Math.abs(change))} (noise ${percent(noise)})  ${name}  ${shape}`;
+    });
+  return [`changed beyond the noise: ${told.length} of ${changes.length} rows`, ...lines];
 }

@@ -18,6 +18,8 @@ export interface ResultFile {
   /** Whom rows with a `peer` are set beside. */
   readonly peers?: Pick<PeerFile, 'peer' | 'adapter' | 'date'>;
   readonly rows: readonly Row[];
+  /** Rows that were not tried, and why. */
+  readonly skipped?: readonly { readonly name: string; readonly shape: string; readonly why: string }[];
   readonly failures?: readonly { readonly name: string; readonly shape: string; readonly message: string }[];
 }
 

@@ -15,6 +15,8 @@ export interface Table {
   line(row: Row, change?: Change): string;
   /** A row without numbers. */
   failed(name: string, shape: string, message: string): string;
+  /** A row that was not tried. */
+  skipped(name: string, shape: string, why: string): string;
 }
 
 /**
@@ -60,6 +62,11 @@ export function makeTable(
       width: 8,
       cell: (row) => (row.tokensPerSecond === undefined ? '' : withPrefix(row.tokensPerSecond, '').trimEnd()),
     },
+    {
+      title: 'memory',
+      width: 8,
+      cell: (row) => (row.memory === undefined ? '' : withPrefix(row.memory, 'B')),
+    },
     ...(peers ? [{ title: 'of peer', width: 8, cell: peerText }] : []),
     ...(compared
       ? [
@@ -81,6 +88,7 @@ export function makeTable(
     header: [join(columns.map(({ title }) => title)), columns.map(({ width }) => '─'.repeat(width)).join('  ')],
     line: (row, change) => join(columns.map(({ cell }) => cell(row, change))),
     failed: (name, shape, message) => `${join([name, shape], names)}  failed: ${message}`,
+    skipped: (name, shape, why) => `${join([name, shape], names)}  skipped: ${why}`,
   };
 }
 

@@ -27,7 +27,20 @@ export interface Case {
   /** What tells it from the other cases of its benchmark: sizes, dtype, variant. */
   readonly shape: string;
   readonly work: Work;
+  /** Why it can't run, where that is known beforehand. */
+  readonly skip?: string;
   prepare(device: Device): Running;
+  /** Takes its samples itself, where a run can't be repeated in this process. `prepare` is not called then. */
+  sample?(device: Device): Promise<readonly Sample[]>;
+}
+
+/** One run of a case that takes its samples itself, in milliseconds. */
+export interface Sample {
+  readonly time: number;
+  /** Processor time, all threads together. */
+  readonly cpu: number;
+  /** Bytes of the device's memory that it needed. */
+  readonly memory: number;
 }
 
 /** What the sizes of cases depend on. */

@@ -35,6 +35,8 @@ export interface Timing extends Summary {
   readonly first: number;
   readonly samples: number;
   readonly runsPerSample: number;
+  /** Bytes of the device's memory that the case held at most: inputs, weights, what programs share, and the pool. */
+  readonly memory?: number;
 }
 
 const MOST_RUNS = 4096;

@@ -23,6 +23,7 @@ export interface Row {
   readonly runsPerSample: number;
   readonly first: number;
   readonly host?: number;
+  readonly memory?: number;
   readonly cpu: number;
   readonly cpuSpread: number;
   readonly flops: number;
