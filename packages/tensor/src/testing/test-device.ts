@@ -17,8 +17,6 @@ export function testDevice(variant: TestVariant = 'native'): Promise<Device> {
   let device = devices.get(variant);
   if (!device) {
     const adapter = (process.env['ZEBRA_TEST_ADAPTER'] ?? 'auto') as AdapterChoice;
-    // Emulations are much code that runs little: lavapipe compiles it four times as fast without LLVM's optimizations.
-    if (variant === 'matrix') process.env['GALLIVM_PERF'] ??= 'nopt';
     const hardware = variant !== 'native' && { software: false };
     device = openDevice({ adapter, poison: true, ...hardware, emulateMatrixUnits: variant === 'matrix' });
     devices.set(variant, device);

@@ -12,7 +12,7 @@ import { matrixStatistics } from './matrix-statistics.wgsl.js';
 import type { MatrixConstants, MatrixTile } from './matrix-tile.wgsl.js';
 
 // No software adapter has matrix units. What can be held here: which calls the kernels are chosen for, and that every
-// variant is valid WGSL. What they compute is held by matrix-emulated.test.ts.
+// variant is valid WGSL. What they compute is held by attention.emulated.test.ts.
 
 const KERNELS = { forward: matrixForward, query: matrixQueryGradient, key: matrixKeyGradient };
 const PASSES = Object.keys(KERNELS) as MatrixPass[];
