@@ -1,3 +1,4 @@
+import { mamba2Sizes } from '@zebra/mamba2';
 import {
   countParameters,
   type HybridConfig,
@@ -98,7 +99,7 @@ export function forwardFlops(
   return 2 * body * tokens + 2 * embedding * headTokens + mixers.reduce((total, flops) => total + flops, 0);
 }
 
-/** Bytes of what a model keeps of a row: so many a token, and states that do not grow (float32, as layers keep them). */
+/** Bytes of what a model keeps of a row: so many a token, and what Mamba2 keeps in float32. */
 export function cacheBytes(spec: ModelSpec): { readonly perToken: number; readonly constant: number } {
   const { config } = spec;
   const value = spec.computeDType === 'float16' ? 2 : 4;
@@ -109,8 +110,8 @@ export function cacheBytes(spec: ModelSpec): { readonly perToken: number; readon
       const { kvLoraRank, qkRopeHeadDim } = spec.mla(layer);
       perToken += value * (kvLoraRank + qkRopeHeadDim);
     } else {
-      const { headCount, headDim } = spec.mamba2();
-      constant += 4 * headCount * headDim * headDim;
+      const { headCount, headDim, convSize, convKernel } = mamba2Sizes(spec.mamba2());
+      constant += 4 * (headCount * headDim * headDim + convSize * convKernel);
     }
   });
   return { perToken, constant };

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { makeRow, type Row } from '../runner/row.js';
-import { compareRow } from './compare.js';
+import { type Change, compareRow, confirmed, describeChanges } from './compare.js';
 import { makeTable } from './table.js';
 
 function row(median: number, spread: number): Row {
@@ -65,5 +65,22 @@ describe('makeTable', () => {
 
   it('gives rates of what the work is bound by', () => {
     expect(table.line(row(1, 0))).toContain('768 kB/s');
+  });
+});
+
+describe('changes of a whole run', () => {
+  const change = (median: number) => compareRow(row(median, 0), row(10, 0), 'median');
+
+  it('stand only where a second look agrees, and then as the smaller of the two', () => {
+    expect(confirmed(change(13), change(12))).toEqual(change(12));
+    expect(confirmed(change(12), change(13))).toEqual(change(12));
+    expect(confirmed(change(13), change(10.1)).verdict).toBe('same');
+    expect(confirmed(change(13), change(7)).verdict).toBe('same');
+  });
+
+  it('are told largest first, a halving before a rise by half', () => {
+    const lines = describeChanges([change(10), change(15), change(5)] satisfies Change[]);
+    expect(lines[0]).toContain('2 of 3 rows');
+    expect(lines.slice(1).map((line) => line.split(' ')[0])).toEqual(['faster', 'slower']);
   });
 });

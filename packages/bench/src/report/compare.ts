@@ -37,6 +37,12 @@ export function compareRow(row: Row, before: Row, measure: Measure): Change {
   return { before, change, noise, verdict };
 }
 
+/** Two looks at one row: the smaller change, and none where they disagree. */
+export function confirmed(first: Change, second: Change): Change {
+  if (first.verdict !== second.verdict) return { ...second, verdict: 'same' };
+  return Math.abs(first.change) < Math.abs(second.change) ? first : second;
+}
+
 /** What changed beyond the noise, the largest change first, and how many rows did not. */
 export function describeChanges(changes: readonly Change[]): string[] {
   const told = changes.filter(({ verdict }) => verdict !== 'same');

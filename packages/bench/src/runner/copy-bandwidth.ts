@@ -1,5 +1,4 @@
-import { type Device, defineKernel, empty, type Tensor } from '@zebra/tensor';
-import { randomTensor } from '../benchmarks/inputs.js';
+import { type Device, defineKernel, empty, randomNormal, type Tensor } from '@zebra/tensor';
 import type { Case } from './case.js';
 import { recorded } from './recorded.js';
 import { runCase } from './run-case.js';
@@ -57,7 +56,7 @@ export function copyCase(bytes: number, shape = `${bytes} bytes`): Case {
     shape,
     work: { flops: 0, bytes: 2 * bytes },
     prepare(device) {
-      const from = randomTensor(device, [bytes / 4]);
+      const from = randomNormal(device, [bytes / 4]);
       const to = empty(device, [bytes / 4]);
       return recorded(device, [from, to], () => {
         copyByKernel(device, from, to);
@@ -85,7 +84,7 @@ export async function copyBandwidth(device: Device, { large }: { readonly large:
 /** Sizes that end within a workgroup's piece, too. */
 async function checkCopy(device: Device): Promise<void> {
   for (const vectors of [1, 300, EACH * WORKGROUP + 5]) {
-    const from = randomTensor(device, [4 * vectors]);
+    const from = randomNormal(device, [4 * vectors]);
     const to = empty(device, [4 * vectors]);
     copyByKernel(device, from, to);
     const [wanted, got] = [await from.read(), await to.read()];

@@ -37,6 +37,13 @@ function fake({
 }
 
 describe('measure', () => {
+  it('warms up as long as it is told to, however few runs make a sample', async () => {
+    const { running, surroundings, runs } = fake({ queue: 0, device: 50 });
+    const timing = await measure(running, { ...BUDGET, warm: 500, total: 0 }, surroundings);
+    // The first, ten of 50 ms, three samples.
+    expect([runs(), timing.samples]).toEqual([14, 3]);
+  });
+
   it('bunches short runs, keeps compilation out of the samples, and tells the host apart', async () => {
     const { running, surroundings, runs } = fake({ queue: 0.125, device: 0.375, compile: 300 });
     const timing = await measure(running, BUDGET, surroundings);

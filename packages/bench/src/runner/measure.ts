@@ -10,6 +10,11 @@ export interface Budget {
   readonly total: number;
   /** Milliseconds that a sample lasts at least; runs are bunched until it does. */
   readonly sample: number;
+  /**
+   * Milliseconds of warming up, at least. A GPU that waited for a compiler runs at a fraction of its clock for a while.
+   * Default: as long as it takes to find how many runs make a sample.
+   */
+  readonly warm?: number;
   readonly minSamples: number;
   readonly maxSamples: number;
 }
@@ -64,7 +69,13 @@ export async function measure(
 
   const first = (await sample(1)).total;
   let runs = 1;
-  for (let warm = await sample(runs); warm.total < budget.sample && runs < MOST_RUNS; warm = await sample(runs)) {
+  let warmed = 0;
+  for (let warm = await sample(runs); ; warm = await sample(runs)) {
+    warmed += warm.total;
+    if (warm.total >= budget.sample || runs >= MOST_RUNS) {
+      if (warmed >= (budget.warm ?? 0)) break;
+      continue;
+    }
     // Short bunches overrate a run, for the wait at their end: grow by ten at most and look again.
     const growth = Math.min(10, (1.2 * budget.sample) / Math.max(warm.total, 1e-3));
     runs = Math.min(MOST_RUNS, Math.ceil(runs * growth));
