@@ -1,8 +1,9 @@
 // The training and the distillation step of a 1B shape on a GPU, with random weights: tokens a second, memory, and where
 // the time goes. `--small` runs a small model on any adapter, `--profile` prints the kernels.
+import { spawnSync } from 'node:child_process';
 import { parseArgs } from 'node:util';
 import { HybridModel, modelSpec } from '@zebra/runtime';
-import { crossEntropy, openDevice, type Tensor, tensor } from '@zebra/tensor';
+import { crossEntropy, memoryReport, openDevice, type Tensor, tensor } from '@zebra/tensor';
 import { randomIds } from '../benchmarks/inputs.js';
 import { hybridConfig, llamaConfig } from '../benchmarks/models.js';
 import { distillation, recordStep } from '../benchmarks/step.js';
@@ -30,6 +31,16 @@ const options = { maxPositions: length, computeDType };
 
 const device = await openDevice(small ? {} : { adapter: 'hardware' });
 console.log(`${device.info.description}: ${rows}x${length}, ${computeDType}, checkpoint ${values.checkpoint}`);
+
+/** MiB of the card in use as its driver says; undefined without an NVIDIA card. */
+function driverMemory(): number | undefined {
+  const { stdout } = spawnSync('nvidia-smi', ['--query-gpu=memory.used', '--format=csv,noheader,nounits']);
+  const used = Number.parseInt(String(stdout), 10);
+  return Number.isFinite(used) ? used : undefined;
+}
+
+/** What an open device without tensors takes. */
+const idle = driverMemory();
 
 const [ids, targets] = [1, 2].map((seed) =>
   tensor(device, randomIds([rows, length], config.vocabularySize, seed), [rows, length]),
@@ -64,6 +75,16 @@ async function measure(name: string, model: HybridModel, loss: () => Tensor): Pr
     `${name}: ${median.toFixed(1)} ms (${times[0]!.toFixed(1)}-${times.at(-1)!.toFixed(1)}), ${((rows * length * 1000) / median).toFixed(0)} tokens/s, ${middle(hosts).toFixed(2)} ms of the host, ` +
       `${dispatches} dispatches, workspace ${gib(workspaceBytes)} of ${gib(unsharedBytes)} GiB, live ${gib(liveBytes)} GiB, loss ${first.toFixed(4)} -> ${last.toFixed(4)}`,
   );
+  const used = driverMemory();
+  if (idle !== undefined && used !== undefined) {
+    const { categories, pooledBytes } = memoryReport(device, { weights: model.namedParameters() });
+    const parts = Object.entries(categories).map(([category, bytes]) => `${category} ${gib(bytes)}`);
+    const counted = (liveBytes + pooledBytes) / GIB;
+    const seen = (used - idle) / 1024;
+    console.log(
+      `${name}: the report adds up to ${counted.toFixed(2)} GiB (${parts.join(', ')}, pooled ${gib(pooledBytes)}), the driver shows ${seen.toFixed(2)} GiB more than idle (${idle} MiB): ${((100 * seen) / counted - 100).toFixed(1)}%`,
+    );
+  }
   if (lossScale) {
     const { scale, skippedSteps } = await lossScale.read();
     console.log(`${name}: loss scale ${scale}, ${skippedSteps} steps skipped`);
