@@ -41,6 +41,8 @@ export const matmulBenchmark: Benchmark = {
         for (const side of [4096, 8192]) {
           cases.push(...LAYOUTS.map((layout) => matmulCase(side, side, side, layout, 'float16')));
         }
+        // The head over the rows of a decoding step: bound by memory, and larger than caches.
+        cases.push(...[1, 8, 64].map((rows) => matmulCase(rows, 2048, 128_256, 'NT', 'float16')));
         // Forward, input gradient, weight gradient.
         for (const [rows, outputs, inputs] of LAYERS) {
           cases.push(matmulCase(rows, inputs, outputs, 'NT', 'float16'));
