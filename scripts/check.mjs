@@ -39,6 +39,13 @@ function run(command, args) {
 }
 
 const only = process.argv.slice(2);
+const unknown = only.filter((prefix) => !steps.some(([name]) => name.startsWith(prefix)));
+if (unknown.length > 0) {
+  console.error(
+    `check: no step begins with ${unknown.join(', ')}. There are ${steps.map(([name]) => name).join(', ')}.`,
+  );
+  process.exit(2);
+}
 const failed = [];
 let built = true;
 for (const [name, command, args, needsBuild] of steps) {

@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { testDevice } from '@zebra/tensor/testing';
 import { describe, expect, it } from 'vitest';
-import { findCases, type ParityDType } from '../src/parity/find-cases.js';
+import { findCases, leftOut, type ParityDType } from '../src/parity/find-cases.js';
+import { readOptions } from '../src/parity/options.js';
 import type { ParityRow } from '../src/parity/row.js';
 import { editJson, setElement, withFolder } from './support/folders.js';
 
@@ -118,6 +119,38 @@ describe('cases', () => {
 });
 
 describe('the command', () => {
+  it.each([
+    [[], /give --goldens DIR/],
+    [['--goldens', 'g', '--adapter', 'cuda'], /--adapter must be auto, .*got cuda/],
+    [['--goldens', 'g', '--kernels', 'matrics'], /--kernels must be native, .*got matrics/],
+    [['--goldens', 'g', '--dtype', 'bfloat16'], /--dtype must be float32, float16, got bfloat16/],
+    [['--goldens', 'g', '--expect', 'x'], /--expect must be a number, got x/],
+    [['--golden', 'g'], /Unknown option '--golden' \(--help lists/],
+  ])('refuses %j', (args, message) => {
+    expect(() => readOptions(args)).toThrow(message);
+  });
+
+  it('says in one line what is wrong with a folder, and gives help where it is asked for', async () => {
+    await withFolder(async (root) => {
+      await mkdir(join(root, 'empty'));
+      for (const [option, folder, message] of [
+        ['--goldens', 'nowhere', /--goldens .*nowhere cannot be listed: ENOENT/],
+        ['--goldens', 'empty', /no golden case below .*empty/],
+        ['--model', 'empty', /empty/],
+      ] as const) {
+        const { code, output } = await parity(option, join(root, folder));
+        expect(output.trim().split('\n').at(-1)).toMatch(message);
+        expect(output).not.toMatch(/\n\s+at /);
+        expect(code).toBe(2);
+      }
+      expect(await parity('--help')).toMatchObject({ code: 0, output: /--kernels {6}the kernels meant/ });
+    });
+  });
+
+  it('says what float16 leaves out of cases that it checks', async () => {
+    expect(leftOut(await findCases(GOLDENS))).toBe('greedy tokens (3 cases), AdamW steps (3 cases)');
+  });
+
   it('exits with 1, with a row a failed case, where a case is broken or unknown', async () => {
     await withFolder(async (root) => {
       await mkdir(join(root, 'broken'));
@@ -137,6 +170,11 @@ describe('the command', () => {
     });
   });
 });
+
+function parity(...args: readonly string[]) {
+  const main = fileURLToPath(new URL('../src/parity/main.ts', import.meta.url));
+  return command(process.execPath, ['--conditions=@zebra/source', '--import', 'tsx', main, ...args]);
+}
 
 function command(file: string, args: readonly string[]): Promise<{ code: number; output: string }> {
   return new Promise((resolve) => {

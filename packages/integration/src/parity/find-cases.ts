@@ -18,6 +18,25 @@ export interface ParityCase {
   readonly run: (device: Device, dtype?: ParityDType) => Promise<ParityRow[]>;
   /** Whether there is anything to check in float16. */
   readonly hasOutputs: boolean;
+  /** What of a case with outputs is checked in float32 alone. */
+  readonly float32Only?: readonly string[];
+}
+
+/** Files of a model's folder whose checks are made in float32 alone. */
+const FLOAT32_FILES: readonly (readonly [file: string, check: string])[] = [
+  ['grads.safetensors', 'gradients'],
+  ['greedy.json', 'greedy tokens'],
+  ['train10.json', 'AdamW steps'],
+  ['kd10.json', 'distillation steps'],
+];
+
+/** What float16 leaves out of cases that it checks, with the number of cases of each; empty where that is nothing. */
+export function leftOut(cases: readonly ParityCase[]): string {
+  const counts = new Map<string, number>();
+  for (const { float32Only = [] } of cases) {
+    for (const check of float32Only) counts.set(check, (counts.get(check) ?? 0) + 1);
+  }
+  return [...counts].map(([check, count]) => `${check} (${count} ${count === 1 ? 'case' : 'cases'})`).join(', ');
 }
 
 /** Finds every golden folder below a root by the files it holds. */
@@ -39,10 +58,17 @@ export async function findCases(root: string, under = ''): Promise<ParityCase[]>
 async function recognise(root: string, name: string, files: ReadonlySet<string>): Promise<ParityCase> {
   const folder = join(root, name);
   if (files.has('model.safetensors')) {
-    return { name, hasOutputs: true, run: (device, dtype) => checkModel(device, name, folder, files, dtype) };
+    const float32Only = FLOAT32_FILES.flatMap(([file, check]) => (files.has(file) ? [check] : []));
+    return {
+      name,
+      hasOutputs: true,
+      float32Only,
+      run: (device, dtype) => checkModel(device, name, folder, files, dtype),
+    };
   }
   if (files.has('weights.safetensors')) {
-    return { name, hasOutputs: true, run: (device, dtype) => checkLayer(device, name, folder, dtype) };
+    const float32Only = ['gradients', 'recurrences in float64'];
+    return { name, hasOutputs: true, float32Only, run: (device, dtype) => checkLayer(device, name, folder, dtype) };
   }
   if (files.has('golden.safetensors')) {
     const golden = await Golden.read(folder, 'golden.safetensors');

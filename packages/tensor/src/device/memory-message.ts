@@ -11,7 +11,7 @@ const NAMED = 5;
 const UNITS = ['bytes', 'KiB', 'MiB', 'GiB'] as const;
 
 /** A number of bytes for people. */
-export function showBytes(bytes: number): string {
+function showBytes(bytes: number): string {
   const unit = Math.min(UNITS.length - 1, Math.max(0, Math.floor(Math.log2(Math.max(1, bytes)) / 10)));
   const value = bytes / 1024 ** unit;
   return `${unit === 0 ? value : value.toFixed(value < 10 ? 2 : 1)} ${UNITS[unit]}`;

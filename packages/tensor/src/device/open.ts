@@ -1,8 +1,10 @@
 import { ZebraError } from '../errors.js';
 import { Device, type DeviceInfo, type DeviceOptions, type MatrixShape } from './device.js';
 
+const CHOICES = ['auto', 'hardware', 'software', 'swiftshader'] as const;
+
 /** Which adapter to open. */
-export type AdapterChoice = 'auto' | 'hardware' | 'software' | 'swiftshader';
+export type AdapterChoice = (typeof CHOICES)[number];
 
 /** Options of {@link openDevice}. */
 export interface OpenDeviceOptions extends DeviceOptions {
@@ -21,9 +23,16 @@ const WAYS_OUT =
 /**
  * Opens the best WebGPU device there is. In a browser it comes from `navigator.gpu`, in Node from the package `webgpu` (Dawn).
  *
- * @throws ZebraError `device` when there is no adapter (the message names the ways out) or it refuses a device
+ * @throws ZebraError `argument` for an `adapter` that is none of the choices; `device` when there is no adapter (the
+ *   message names the ways out) or it refuses a device
  */
 export async function openDevice(options: OpenDeviceOptions = {}): Promise<Device> {
+  if (options.adapter !== undefined && !CHOICES.includes(options.adapter)) {
+    throw new ZebraError(
+      'argument',
+      `openDevice: adapter must be one of ${CHOICES.join(', ')}, got ${options.adapter}`,
+    );
+  }
   const adapter = await findAdapter(options);
   if (!adapter)
     throw new ZebraError(

@@ -29,7 +29,7 @@ ${rowLoop(variant, 'stop', (ks) =>
 });
 
 /** What the kernels of a step leave for the update and for those who look: float32, in this order. */
-export const STATUS = {
+const STATUS = {
   /** Global norm of the gradients, unscaled, before clipping. */
   norm: 0,
   /** Loss scale that the gradients came with. */

@@ -92,7 +92,7 @@ export function damagedFile(random: Random, names: readonly string[]): Uint8Arra
 }
 
 /** Reads everything that a file says it holds, and checks that it lies within the file. */
-export async function readAll(bytes: Uint8Array, options?: { readonly maxHeaderBytes?: number }): Promise<void> {
+async function readAll(bytes: Uint8Array, options?: { readonly maxHeaderBytes?: number }): Promise<void> {
   const file = await openSafetensors(bytes, options);
   let total = 0;
   for (const name of file.names) {

@@ -50,7 +50,7 @@ export interface MatmulPick {
 }
 
 /** Whether the kernel can be written for a plan: every loop without remainder, lines dealt out in eights. */
-export function isSound(constants: MatrixConstants): boolean {
+function isSound(constants: MatrixConstants): boolean {
   const { rows, columns, step, subgroupRows, subgroupColumns, matrixM, matrixN, matrixK, lanes } = constants;
   const divides = (unit: number, ...sizes: number[]) => sizes.every((size) => size > 0 && size % unit === 0);
   if (!divides(16, rows, columns, step, subgroupRows, subgroupColumns)) return false;

@@ -28,7 +28,6 @@ export {
   assertIgnoreIndex,
   assertSelection,
   IGNORE_INDEX,
-  LOWEST,
   SELECTED,
   SELECTION_PARAMS,
   type Selection,

@@ -11,7 +11,7 @@ import { peakKernel, scaledKernel } from './logits-gradient.wgsl.js';
  * Where float16 gradients of logits are brought to: (p − y)·2¹⁵ with |p − y| ≤ 1 stays below float16's 65504, and keeps
  * full precision for p down to 1.9e-9 and something down to 1.8e-12, whatever the loss scale and the number of rows.
  */
-export const HALF_SCALE = 2 ** 15;
+const HALF_SCALE = 2 ** 15;
 
 /** Factor that gradients of logits are computed with; to be divided out of what comes of them. */
 export function logitsScale(x: TensorSpec, head: TensorSpec | undefined): number {
