@@ -41,6 +41,15 @@ describe('examples', () => {
     await run(join(TENSOR, 'safetensors', 'README.md'), index);
   });
 
+  it('of initialisation on a device reach the best error, and leave nothing', async () => {
+    const output = await run(join(ROOT, 'packages', 'init', 'README.md'), 1);
+    // Printed to four digits, of float32 products of 64 × 64.
+    const [reached, smallest] = /error (\S+) of at least (\S+)/.exec(output)!.slice(1).map(Number);
+    expect(smallest).toBeGreaterThan(0);
+    expect(Math.abs(reached! / smallest! - 1)).toBeLessThan(2e-4);
+    expect(output).toMatch(/^5 weights of MLA, 8 of Mamba2\n0 buffers left$/m);
+  });
+
   it('of presets count the parameters of the smallest, and propose a hybrid', async () => {
     const output = await run(join(ROOT, 'packages', 'runtime', 'README.md'), 1);
     expect(output).toMatch(/^meta-llama\/Llama-3.2-1B-Instruct \[ 0, 5, 10, 14 \] 1285700736\n/);

@@ -1,5 +1,5 @@
 export { type GenerationDefaults, readGenerationDefaults } from './checkpoint/generation-defaults.js';
-export { type LoadModelOptions, loadModel, readJson, readModelSpec } from './checkpoint/load-model.js';
+export { type LoadModelOptions, loadModel, readModelSpec } from './checkpoint/load-model.js';
 export { type LoadWeightsOptions, loadWeights, type WeightDType } from './checkpoint/load-weights.js';
 export { type SaveModelOptions, saveModel } from './checkpoint/save-model.js';
 export type { TransferProgress } from './checkpoint/transfer-progress.js';
