@@ -6,8 +6,16 @@ import { defineKernel, linearMain } from '../../device/kernel.js';
 /** How a reduction combines. */
 export type Combine = 'sum' | 'max';
 
-// A long sum over few outputs leaves a GPU idle and grows rounding error: it is cut into pieces of this length first.
+// A long sum over few outputs leaves a GPU idle and grows rounding error: it is cut into pieces first, of this length,
+// and on GPUs with few outputs of about its root (256 rows of 2048 took 60 µs on an H100, alone with its latency).
 const PIECE = 256;
+const SHORT_PIECE = 16;
+const ENOUGH_OUTPUTS = 65_536;
+
+function pieceOf({ device }: Tensor, outputs: number, n: number): number {
+  if (device.info.software || outputs >= ENOUGH_OUTPUTS || n <= 2 * SHORT_PIECE) return PIECE;
+  return Math.min(PIECE, Math.max(SHORT_PIECE, Math.ceil(Math.sqrt(n))));
+}
 
 /** Reduces the middle of [outer, n, inner] into `y` of [outer, inner], scaled by `factor`. Deterministic. */
 export function reduceInto(
@@ -19,14 +27,15 @@ export function reduceInto(
   combine: Combine,
   factor = 1,
 ): void {
-  if (n <= PIECE) {
+  const piece = pieceOf(x, outer * inner, n);
+  if (n <= piece) {
     launch(x, y, outer, n, inner, combine, factor, n);
     return;
   }
   scope(() => {
-    const pieces = Math.ceil(n / PIECE);
+    const pieces = Math.ceil(n / piece);
     const partial = allocateTensor(x.device, { shape: [outer, pieces, inner], dtype: 'float32' });
-    launch(x, partial, outer, n, inner, combine, 1, PIECE);
+    launch(x, partial, outer, n, inner, combine, 1, piece);
     reduceInto(partial, y, outer, pieces, inner, combine, factor);
   });
 }
