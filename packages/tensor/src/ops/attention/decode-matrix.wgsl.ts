@@ -145,6 +145,14 @@ export const decodeMatrix = defineKernel({
         )
         .join('\n      ')}
     }`;
+    // The invocations that share a row are neighbours: in one subgroup on real units.
+    const highest = variant.matrixEmulated
+      ? /* wgsl */ `maxima[lid] = most;
+    workgroupBarrier();
+    for (var n = 0u; n < ${threadsOfRow}u; n++) { most = max(most, maxima[row * ${threadsOfRow}u + n]); }`
+      : range(Math.log2(threadsOfRow))
+          .map((n) => `most = max(most, subgroupShuffleXor(most, ${2 ** n}u));`)
+          .join('\n    ');
     const body = /* wgsl */ `
   let index = wid.x + wid.y * nwg.x;
   if (index >= p.count) { return; }
@@ -193,15 +201,14 @@ export const decodeMatrix = defineKernel({
     most = max(most, max(max(x${n}.x, x${n}.y), max(x${n}.z, x${n}.w)));`,
       )
       .join('\n    ')}
-    maxima[lid] = most;
-    workgroupBarrier();
-    for (var n = 0u; n < ${threadsOfRow}u; n++) { most = max(most, maxima[row * ${threadsOfRow}u + n]); }
+    ${highest}
     let raised = most > top + ${SLACK}.0;
     let raised_top = select(top, most, raised);
     let factor = exp2(top - raised_top);
     top = raised_top;
     total *= factor;
-    if (raised) { atomicStore(&raises, 1u); }
+    // The number of the step says of which one it is: nothing has to be cleared between two barriers.
+    if (raised) { atomicStore(&raises, first + 1u); }
     if (lid % ${threadsOfRow}u == 0u) { factors[row] = factor; }
     ${quads.map((n) => `x${n} = exp2(x${n} - top); total += (x${n}.x + x${n}.y) + (x${n}.z + x${n}.w);`).join('\n    ')}
     ${range(quads.length / 2)
@@ -210,9 +217,8 @@ export const decodeMatrix = defineKernel({
         return `memory[${at.probabilities}u + row * ${at.weights}u + first_key / 8u + ${n}u] = vec4<u32>(${packed.join(', ')});`;
       })
       .join('\n    ')}
-    workgroupBarrier();
-    if (lid == 0u) { rescales = atomicExchange(&raises, 0u); }
-    if (workgroupUniformLoad(&rescales) != 0u) {${rescale}
+    // This is also the barrier that what was just written needs.
+    if (workgroupUniformLoad(&raises) == first + 1u) {${rescale}
     }
     ${values}
   }
@@ -240,7 +246,6 @@ var<workgroup> scores: array<vec4<f32>, ${tileHeads * at.scores}>;
 var<workgroup> maxima: array<f32, ${threads}>;
 var<workgroup> factors: array<f32, ${tileHeads}>;
 var<workgroup> raises: atomic<u32>;
-var<workgroup> rescales: u32;
 @compute @workgroup_size(${lanes}, ${SUBGROUPS})
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
 ${body}

@@ -11,7 +11,8 @@ import type { Sizes } from './sizes.js';
 const SOFTWARE_PART = 32;
 // Workgroups that keep a large GPU busy: the keys are not cut into more parts than that takes.
 const FULL = 1056;
-// The same of the kernel for matrix units, of which fewer fit a multiprocessor.
+// Workgroups of the kernel for matrix units that a large GPU runs at once: four fit the workgroup memory of each of 132
+// multiprocessors. All take equally long, so a few more than that would take as long again.
 const FULL_MATRIX = 528;
 // Fewest keys of a part of the kernel for lanes: one turn of its loop.
 const SHORTEST_PART = 64;
@@ -37,7 +38,7 @@ function planOf(call: Call): Plan {
   if (info.software) return { kind: 'rows', tileHeads: 1, parts: Math.ceil(keys / SOFTWARE_PART), constants: plain };
   const matrix = matrixConstants(call);
   if (matrix) {
-    const enough = Math.ceil(FULL_MATRIX / (batch * queries * (heads / matrix.tileHeads)));
+    const enough = Math.max(1, Math.floor(FULL_MATRIX / (batch * queries * (heads / matrix.tileHeads))));
     const parts = Math.min(Math.ceil(keys / SHORTEST_PART), enough);
     return { kind: 'matrix', tileHeads: matrix.tileHeads, parts, constants: { ...matrix } };
   }

@@ -3,7 +3,15 @@ import type { DeviceInfo, MatrixShape } from '../../device/device.js';
 import type { Kernel } from '../../device/kernel.js';
 import { HALVES, matrixMatmul } from './matrix.wgsl.js';
 import { matvecMatmul, matvecTile } from './matvec.wgsl.js';
-import { fewRowsPlan, LARGE_PLAN, type MatmulPick, MOST_FEW_ROWS, matrixConstants, SMALL_PLAN } from './plans.js';
+import {
+  fewRowsGroups,
+  fewRowsPlan,
+  LARGE_PLAN,
+  type MatmulPick,
+  MOST_FEW_ROWS,
+  matrixConstants,
+  SMALL_PLAN,
+} from './plans.js';
 import { REGISTER_TILE, registerMatmul } from './register.wgsl.js';
 import { subgroupMatmul, subgroupTile } from './subgroup.wgsl.js';
 import { tiledMatmul } from './tiled.wgsl.js';
@@ -67,7 +75,7 @@ const SUBGROUP_SIZES = [4, 8];
 const SUBGROUP_ROWS = 16;
 
 /** Workgroups of each kind that fill an adapter. The matvec kernel waits for memory: many must be under way. */
-const FULL = { software: 8, tiled: 256, matvec: 2048, matrix: 256, fewRows: 128 };
+const FULL = { software: 8, tiled: 256, matvec: 2048, matrix: 256 };
 
 /** A piece of the sum over k is at least this long. */
 const SHORTEST_PIECE = 256;
@@ -149,7 +157,7 @@ function matrixChoice(info: DeviceInfo, situation: MatmulSituation, pick?: Matmu
       },
       tile: [plan.rows, plan.columns],
       tilesOfGroup: 1,
-      fullGroups: few ? FULL.fewRows : FULL.matrix,
+      fullGroups: few ? fewRowsGroups(situation) : FULL.matrix,
       step: plan.step,
       ...(plan === pick?.plan && { pieces: pick.pieces }),
     };

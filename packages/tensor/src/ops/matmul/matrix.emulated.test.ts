@@ -43,7 +43,7 @@ function choices(subgroupSize = 32): KernelChoice[] {
         [
           [2048, 128],
           [2048, 2048],
-          ...[12, 20, 64].flatMap((few) => [2048, 8192].map((n) => [few, n] as const)),
+          ...[12, 20, 64].flatMap((few) => [2048, 8192, 32768].map((n) => [few, n] as const)),
         ] as const
       ).flatMap(([m, n]) =>
         bool.flatMap((aAlongK) =>
@@ -161,6 +161,22 @@ describe('the choice of the matrix units', () => {
     const chunk = chooseChunk(8100, 32, choice);
     expect(chunk).toBeLessThan(8100);
     expect(chunk % constantsOf(choice).step).toBe(0);
+  });
+
+  it.each([
+    // Measured on an H100.
+    [2048, 2048, { columns: 32, step: 128, subgroupRows: 32, subgroupColumns: 16, buffers: 1 }, 1],
+    [3072, 2048, { columns: 32, step: 128, subgroupRows: 32, subgroupColumns: 16, buffers: 1 }, 1],
+    [5152, 2048, { columns: 64, step: 64, subgroupRows: 16, subgroupColumns: 64, buffers: 2 }, 1],
+    [8192, 2048, { columns: 64, step: 64, subgroupRows: 16, subgroupColumns: 64, buffers: 2 }, 1],
+    [2048, 8192, { columns: 64, step: 128, subgroupRows: 32, subgroupColumns: 32, buffers: 1 }, 4],
+    [128256, 2048, { columns: 64, step: 64, subgroupRows: 32, subgroupColumns: 32, buffers: 1 }, 1],
+    // Not measured: fewer than 64 tiles.
+    [512, 2048, { columns: 32, step: 128, subgroupRows: 32, subgroupColumns: 16, buffers: 1 }, 4],
+  ])('cuts %i columns and sums of %i for 64 rows as the table says', (n, k, plan, pieces) => {
+    const choice = chooseKernel(gpu(), product({ m: 64, n, k }));
+    expect(constantsOf(choice)).toMatchObject({ rows: 64, ...plan });
+    expect(k / chooseChunk(k, Math.ceil(n / plan.columns), choice)).toBe(pieces);
   });
 });
 

@@ -79,6 +79,27 @@ export function runMatmul(operation: string, out: Tensor, a: Tensor, b: Tensor, 
   else sumOverBatch(product, options);
 }
 
+/**
+ * Writes a · bᵀ, of a [m, k] and b [n, k], into the n columns from `start` on of `out` [m, width]. Allocates in the open
+ * scope.
+ */
+export function runMatmulColumns(out: Tensor, start: number, a: Tensor, b: Tensor): void {
+  const [m, k] = a.shape as [number, number];
+  const n = b.shape[0]!;
+  launch(
+    {
+      m,
+      n,
+      k,
+      batch: 1,
+      a: { tensor: a, skip: 0, batch: 0, rows: k, columns: 1 },
+      b: { tensor: b, skip: 0, batch: 0, rows: 1, columns: k },
+      c: { tensor: out, skip: start, batch: 0, rows: out.shape[1]!, columns: 1 },
+    },
+    {},
+  );
+}
+
 /** One matrix b for a batch of a: the batch is only more rows. */
 function foldRows(product: Product, batchB: number, transposeA: boolean): Product {
   const folds = batchB === 1 && !transposeA && product.batch > 1;
@@ -103,7 +124,15 @@ function sumOverBatch(product: Product, options: RunOptions): void {
     };
     launch(step, { alpha, accumulate: z > 0 || (direct && options.accumulate === true) });
   }
-  if (!direct) addPieces(total, bind(c), { ...options, count: out.size, splits: 1, matrix: out.size });
+  if (!direct)
+    addPieces(total, bind(c), {
+      ...options,
+      count: out.size,
+      splits: 1,
+      matrix: out.size,
+      line: out.size,
+      pitch: out.size,
+    });
 }
 
 function launch(product: Product, options: WriteOptions): void {
@@ -152,6 +181,8 @@ function launchRows(product: Product, options: WriteOptions): void {
   const chunk = chooseChunk(k, Math.ceil(tiles / tilesOfGroup), choice);
   const splits = Math.ceil(k / chunk);
   const finishes = splits === 1 && Object.keys(added).every((name) => name in kernel.bindings);
+  // Pieces lie as the output does, but without gaps between its lines.
+  const dense = c.columns === 1 ? { rows: n, columns: 1 } : { rows: 1, columns: m };
   const partial = finishes ? undefined : allocateTensor(device, { shape: [batch, splits, m, n], dtype: 'float32' });
   device.dispatch(kernel, {
     bindings: {
@@ -169,7 +200,7 @@ function launchRows(product: Product, options: WriteOptions): void {
       tiles: tiles * splits,
       ...strides('a', ['m', 'k'], a, boundA.start, bound.a),
       ...strides('b', ['k', 'n'], b, boundB.start, bound.b),
-      ...strides('c', ['m', 'n'], { ...c, batch: m * n }, partial ? 0 : boundC.start, bound.c),
+      ...strides('c', ['m', 'n'], { ...(partial ? dense : c), batch: m * n }, partial ? 0 : boundC.start, bound.c),
       ...starts(added, bound.c?.elements),
       bias_m: turned ? 1 : 0,
       bias_n: turned ? 0 : 1,
@@ -178,20 +209,27 @@ function launchRows(product: Product, options: WriteOptions): void {
     constants: { ...constants, accumulate: accumulate && !partial },
     groups: Math.ceil((tiles * splits) / tilesOfGroup),
   });
-  if (partial) addPieces(partial, boundC, { ...options, count: batch * m * n, splits, matrix: m * n });
+  if (!partial) return;
+  const matrix = m * n;
+  const [line, pitch] = turned ? [m, c.columns] : [n, c.rows];
+  const lines = line === pitch ? { line: matrix, pitch: matrix } : { line, pitch };
+  addPieces(partial, boundC, { ...options, count: batch * matrix, splits, matrix, ...lines });
 }
 
 interface Pieces extends WriteOptions {
   readonly count: number;
   readonly splits: number;
   readonly matrix: number;
+  /** Elements of a line of the output, and from one to the next. */
+  readonly line: number;
+  readonly pitch: number;
 }
 
 function addPieces(partial: Tensor, c: Bound, pieces: Pieces): void {
-  const { accumulate = false, alpha = 1, count, splits, matrix } = pieces;
+  const { accumulate = false, alpha = 1, count, splits, matrix, line, pitch } = pieces;
   const added = addends(pieces);
   const columns = pieces.bias?.size ?? matrix;
-  const lengths = [matrix, columns, c.start, ...Object.values(added).map(({ start }) => start)];
+  const lengths = [matrix, columns, line, pitch, c.start, ...Object.values(added).map(({ start }) => start)];
   const elements = lengths.every((length) => length % 4 === 0) ? 4 : 1;
   partial.device.dispatch(splitSum, {
     bindings: { partial: partial.range(), c: c.range, ...ranges(added) },
@@ -200,6 +238,8 @@ function addPieces(partial: Tensor, c: Bound, pieces: Pieces): void {
       splits,
       matrix: matrix / elements,
       columns: columns / elements,
+      line: line / elements,
+      pitch: pitch / elements,
       c_start: c.start / elements,
       ...starts(added, elements),
       alpha,

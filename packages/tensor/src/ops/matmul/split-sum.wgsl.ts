@@ -17,6 +17,9 @@ export const splitSum = defineKernel({
     splits: 'u32',
     matrix: 'u32',
     columns: 'u32',
+    // Elements of a line of c, and from one line to the next.
+    line: 'u32',
+    pitch: 'u32',
     c_start: 'u32',
     bias_start: 'u32',
     residual_start: 'u32',
@@ -40,7 +43,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
     total += partial[at];
     at += p.matrix;
   }
-  let i = p.c_start + item;
+  let i = p.c_start + item / p.line * p.pitch + item % p.line;
   c[i] = ${finished('total', 'p.bias_start + item % p.columns', epilogueOf(variant), type)};
 }`;
   },

@@ -3,9 +3,8 @@ import type { DType } from '../../core/dtype.js';
 import { dtypeError, elementCount, sameShape, shapeError, type TensorSpec } from '../../core/shape.js';
 import type { Tensor } from '../../core/tensor.js';
 import { ZebraError } from '../../errors.js';
-import { concatOp } from '../concat/index.js';
 import { matmul } from '../matmul/matmul.js';
-import { runMatmul } from '../matmul/run.js';
+import { runMatmul, runMatmulColumns } from '../matmul/run.js';
 import { binaryOps } from '../pointwise/binary.js';
 import { reshape } from '../reshape/index.js';
 import { rmsNorm } from '../rms-norm/index.js';
@@ -106,12 +105,19 @@ function compose({ x, weights, norm, residual, y, rows, width, start, size, eps,
     return;
   }
   const dtype = residual ? 'float32' : y.dtype;
-  const parts = weights.map((weight) => matmul(normed, weight, { transposeB: true, dtype }));
   const target = residual ? allocateTensor(y.device, { shape: [rows, y.size / rows], dtype }) : y;
   const flat = target.view({ shape: [rows, y.size / rows], dtype });
   const call = { device: y.device, outputs: [flat] };
-  if (gated) swigluOp.forward!({ ...call, inputs: [parts[0], parts[1]], attributes: {} });
-  else concatOp.forward!({ ...call, inputs: parts, attributes: { axis: 1 } });
+  if (gated) {
+    const parts = weights.map((weight) => matmul(normed, weight, { transposeB: true, dtype }));
+    swigluOp.forward!({ ...call, inputs: parts, attributes: {} });
+  } else {
+    let start = 0;
+    for (const weight of weights) {
+      runMatmulColumns(flat, start, normed, weight);
+      start += weight.shape[0]!;
+    }
+  }
   if (!residual) return;
   const whole = { inputs: [flat, reshape(residual, flat.shape)], outputs: [y], attributes: {} };
   binaryOps.add.forward!({ device: y.device, ...whole });

@@ -51,6 +51,9 @@ const CASES: readonly Case[] = [
   // Composed: too many rows, and rows that are no vectors.
   { rows: 9, size: 64, weights: [16, 8], norm: true, residual: true },
   { rows: 3, size: 63, weights: [5, 5], norm: true, gated: true, residual: true },
+  // Every weight's columns in their place, of sums that are cut into pieces too.
+  { rows: 12, size: 1100, weights: [36, 8, 5], norm: true },
+  { rows: 40, size: 1088, weights: [64, 32, 1], norm: true },
   { rows: 9, size: 64, weights: [16], norm: true, residual: true },
   { rows: 9, size: 40, weights: [16, 16], norm: true, gated: true },
   { rows: 2, size: 63, weights: [5], width: 70, start: 3 },
