@@ -96,6 +96,33 @@ describe.each(packages)('$name', (each) => {
     });
   });
 
+  // WebGPU's types come with TypeScript 6's DOM library, or from @webgpu/types, or not at all. What one package shows of
+  // them, all others have from it, so that the slow pass over the DOM library is made once.
+  it.each([
+    ['without the DOM and WebGPU types', ['ES2022'], 'unknown'] as const,
+    ...(each.folder === 'tensor' ? [['with the DOM', ['ES2022', 'DOM'], 'GPUDevice'] as const] : []),
+  ])('compiles in a strict project that checks libraries, %s', async (_, lib, gpu) => {
+    const imports = each.entryPoints.map(({ specifier }, i) => `export * as part${i} from '${specifier}';`);
+    // What is said to be the device's type, and nothing wider: `any` would not do.
+    const same = `type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
+      export const same: Same<import('@zebra/tensor').Device['gpu'], ${gpu}> = true;`;
+    await writeFile(join(project, 'consumer.mts'), [...imports, same].join('\n'));
+    const compilerOptions = {
+      target: 'ES2022',
+      lib,
+      types: ['node'],
+      typeRoots: [join(ROOT, 'node_modules', '@types')],
+      module: 'NodeNext',
+      strict: true,
+      skipLibCheck: false,
+      noEmit: true,
+    };
+    await writeFile(join(project, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: ['consumer.mts'] }));
+    const tsc = join(ROOT, 'node_modules', 'typescript', 'bin', 'tsc');
+    const { output } = await runCommand(process.execPath, [tsc, '-p', '.'], { cwd: project });
+    expect(output).toBe('');
+  });
+
   it("runs its README's example", async () => {
     await writeFile(join(project, 'example.mjs'), readmeExample(join(each.path, 'README.md')));
     const { code, output } = await runCommand(process.execPath, ['example.mjs'], { cwd: project });

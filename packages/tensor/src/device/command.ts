@@ -1,10 +1,11 @@
+import type { GpuBindGroupLayout, GpuComputePipeline } from './gpu-types.js';
 import type { StorageRange } from './storage.js';
 
 /** A compiled kernel variant. */
 export interface Pipeline {
   readonly name: string;
-  readonly pipeline: GPUComputePipeline;
-  readonly layout: GPUBindGroupLayout;
+  readonly pipeline: GpuComputePipeline;
+  readonly layout: GpuBindGroupLayout;
 }
 
 /** One dispatch over fixed ranges. */

@@ -4,6 +4,7 @@ import type { TensorSpec } from '../core/shape.js';
 import { ZebraError } from '../errors.js';
 import type { Command, DispatchCommand, Pipeline } from './command.js';
 import { EagerQueue } from './eager.js';
+import type { GpuDevice, GpuSupportedLimits } from './gpu-types.js';
 import { assembleSource, type Kernel, type KernelVariant, packParams } from './kernel.js';
 import { poisonKernel } from './poison.js';
 import { BufferPool, type PoolStatistics } from './pool.js';
@@ -99,9 +100,9 @@ export interface Program<T> {
 
 /** A WebGPU device with its memory pool, pipeline cache and command queue. Open one with `openDevice()`. */
 export class Device {
-  readonly gpu: GPUDevice;
+  readonly gpu: GpuDevice;
   readonly info: DeviceInfo;
-  readonly limits: GPUSupportedLimits;
+  readonly limits: GpuSupportedLimits;
   readonly poison: boolean;
   private readonly pool: BufferPool;
   private readonly queue: EagerQueue;
@@ -113,7 +114,7 @@ export class Device {
   private failure: Error | undefined;
   private closed = false;
 
-  constructor(gpu: GPUDevice, info: DeviceInfo, options: DeviceOptions = {}) {
+  constructor(gpu: GpuDevice, info: DeviceInfo, options: DeviceOptions = {}) {
     this.gpu = gpu;
     this.limits = gpu.limits;
     this.info = describeWith(info, options);

@@ -1,5 +1,6 @@
 import type { Command } from './command.js';
 import { bindGroupFor, CommandWriter, PARAM_STRIDE } from './encoder.js';
+import type { GpuBindGroup, GpuBuffer, GpuCommandBuffer, GpuDevice } from './gpu-types.js';
 import type { BufferPool } from './pool.js';
 import { settle } from './settle.js';
 import type { StorageRange } from './storage.js';
@@ -12,17 +13,17 @@ const MAX_PENDING = 512;
  * one uniform buffer that is written just before the submit.
  */
 export class EagerQueue {
-  private readonly device: GPUDevice;
+  private readonly device: GpuDevice;
   private readonly pool: BufferPool;
   readonly software: boolean;
-  private readonly uniform: GPUBuffer;
+  private readonly uniform: GpuBuffer;
   private readonly params = new Uint8Array(MAX_PENDING * PARAM_STRIDE);
   private writer: CommandWriter | undefined;
   private pending = 0;
   dispatches = 0;
   submits = 0;
 
-  constructor(device: GPUDevice, pool: BufferPool, software: boolean) {
+  constructor(device: GpuDevice, pool: BufferPool, software: boolean) {
     this.device = device;
     this.software = software;
     this.pool = pool;
@@ -34,7 +35,7 @@ export class EagerQueue {
 
   run(command: Command): void {
     this.writer ??= new CommandWriter(this.device);
-    let bindGroup: GPUBindGroup | undefined;
+    let bindGroup: GpuBindGroup | undefined;
     if (command.kind === 'dispatch') {
       this.dispatches++;
       const offset = this.pending * PARAM_STRIDE;
@@ -60,7 +61,7 @@ export class EagerQueue {
   /** Writes host bytes to a range. Pending commands go first, so that the write cannot overtake them. */
   write(range: StorageRange, bytes: Uint8Array): void {
     this.flush();
-    this.device.queue.writeBuffer(range.storage.buffer as GPUBuffer, range.offset, bytes, 0, bytes.byteLength);
+    this.device.queue.writeBuffer(range.storage.buffer as GpuBuffer, range.offset, bytes, 0, bytes.byteLength);
   }
 
   /** Reads a range once everything before it has run. */
@@ -79,7 +80,7 @@ export class EagerQueue {
   }
 
   /** Submits the work that `encode` writes, after what is pending. */
-  submitAfter(encode: () => GPUCommandBuffer): void {
+  submitAfter(encode: () => GpuCommandBuffer): void {
     this.flush();
     this.submits++;
     this.device.queue.submit([encode()]);

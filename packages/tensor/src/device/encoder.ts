@@ -1,16 +1,24 @@
 import type { Command, DispatchCommand } from './command.js';
+import type { GpuBindGroup, GpuBuffer, GpuCommandBuffer, GpuDevice, GpuQuerySet } from './gpu-types.js';
 import type { StorageRange } from './storage.js';
 
 /** Bytes of one parameter block: the strictest `minUniformBufferOffsetAlignment` that WebGPU allows. */
 export const PARAM_STRIDE = 256;
 
+/** Where a pass writes its times. */
+interface TimestampWrites {
+  readonly querySet: GpuQuerySet;
+  readonly beginningOfPassWriteIndex: number;
+  readonly endOfPassWriteIndex: number;
+}
+
 /** The WebGPU entries of a dispatch's bind group, with its parameters at `uniform`. */
 export function bindGroupFor(
-  device: GPUDevice,
+  device: GpuDevice,
   command: DispatchCommand,
-  uniform: GPUBuffer | undefined,
+  uniform: GpuBuffer | undefined,
   uniformOffset: number,
-): GPUBindGroup {
+): GpuBindGroup {
   const entries: GPUBindGroupEntry[] = command.bindings.map((range, binding) => ({ binding, resource: view(range) }));
   if (command.params && uniform) {
     entries.push({
@@ -22,7 +30,7 @@ export function bindGroupFor(
 }
 
 function view(range: StorageRange): GPUBufferBinding {
-  return { buffer: range.storage.buffer as GPUBuffer, offset: range.offset, size: range.size };
+  return { buffer: range.storage.buffer as GpuBuffer, offset: range.offset, size: range.size };
 }
 
 /** Writes commands into one encoder, keeping a compute pass open across dispatches. */
@@ -30,34 +38,30 @@ export class CommandWriter {
   private readonly encoder: GPUCommandEncoder;
   private pass: GPUComputePassEncoder | undefined;
 
-  constructor(device: GPUDevice) {
+  constructor(device: GpuDevice) {
     this.encoder = device.createCommandEncoder();
   }
 
-  write(command: Command, bindGroup: GPUBindGroup | undefined): void {
+  write(command: Command, bindGroup: GpuBindGroup | undefined): void {
     if (command.kind === 'dispatch') {
       this.pass ??= this.encoder.beginComputePass();
       this.pass.setPipeline(command.pipeline.pipeline);
-      this.pass.setBindGroup(0, bindGroup as GPUBindGroup);
+      this.pass.setBindGroup(0, bindGroup as GpuBindGroup);
       this.pass.dispatchWorkgroups(...command.groups);
       return;
     }
     this.endPass();
-    const target = command.target.storage.buffer as GPUBuffer;
+    const target = command.target.storage.buffer as GpuBuffer;
     if (command.kind === 'clear') {
       this.encoder.clearBuffer(target, command.target.offset, command.target.size);
       return;
     }
-    const source = command.source.storage.buffer as GPUBuffer;
+    const source = command.source.storage.buffer as GpuBuffer;
     this.encoder.copyBufferToBuffer(source, command.source.offset, target, command.target.offset, command.target.size);
   }
 
   /** Writes a command, a dispatch in a pass of its own with timestamps around it. */
-  writeTimed(
-    command: Command,
-    bindGroup: GPUBindGroup | undefined,
-    timestampWrites: GPUComputePassTimestampWrites,
-  ): void {
+  writeTimed(command: Command, bindGroup: GpuBindGroup | undefined, timestampWrites: TimestampWrites): void {
     this.endPass();
     if (command.kind === 'dispatch') this.pass = this.encoder.beginComputePass({ timestampWrites });
     this.write(command, bindGroup);
@@ -65,12 +69,12 @@ export class CommandWriter {
   }
 
   /** Copies out to a buffer that is no storage (a staging buffer for reading). */
-  copyOut(source: StorageRange, target: GPUBuffer): void {
+  copyOut(source: StorageRange, target: GpuBuffer): void {
     this.endPass();
-    this.encoder.copyBufferToBuffer(source.storage.buffer as GPUBuffer, source.offset, target, 0, source.size);
+    this.encoder.copyBufferToBuffer(source.storage.buffer as GpuBuffer, source.offset, target, 0, source.size);
   }
 
-  finish(): GPUCommandBuffer {
+  finish(): GpuCommandBuffer {
     this.endPass();
     return this.encoder.finish();
   }

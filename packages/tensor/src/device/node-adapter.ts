@@ -1,4 +1,5 @@
 import { dawn, nodeOs } from '../node-modules.js';
+import type { GpuAdapter, GpuAdapterInfo } from './gpu-types.js';
 import type { AdapterChoice } from './open.js';
 import { installSwiftShader } from './swiftshader.js';
 
@@ -30,8 +31,8 @@ async function instance(key: string, robust: boolean): Promise<GPU> {
 export async function nodeAdapter(
   choice: AdapterChoice,
   robust: boolean,
-  isSoftware: (info: GPUAdapterInfo) => boolean,
-): Promise<GPUAdapter | undefined> {
+  isSoftware: (info: GpuAdapterInfo) => boolean,
+): Promise<GpuAdapter | undefined> {
   if (choice !== 'swiftshader' && (await hasSystemDriver())) {
     const gpu = await instance(`system,${robust}`, robust);
     const adapter = await gpu.requestAdapter({ powerPreference: 'high-performance' });

@@ -1,4 +1,5 @@
 import { ZebraError } from '../errors.js';
+import type { GpuBuffer, GpuDevice } from './gpu-types.js';
 import { outOfMemoryMessage } from './memory-message.js';
 import { Storage, type StorageOrigin, type StorageOwner } from './storage.js';
 
@@ -52,9 +53,9 @@ const WATCHED_BYTES = 2 ** 24;
  * a host write overtaking recorded commands, is the device's to guard (it flushes first).
  */
 export class BufferPool implements StorageOwner {
-  private readonly free_ = new Map<number, GPUBuffer[]>();
-  private doomed: GPUBuffer[] = [];
-  private readonly device: GPUDevice;
+  private readonly free_ = new Map<number, GpuBuffer[]>();
+  private doomed: GpuBuffer[] = [];
+  private readonly device: GpuDevice;
   private readonly options: PoolOptions;
   /** Storages in use. */
   readonly live = new Set<Storage>();
@@ -66,7 +67,7 @@ export class BufferPool implements StorageOwner {
     pooledBytes: 0,
   };
 
-  constructor(device: GPUDevice, options: PoolOptions) {
+  constructor(device: GpuDevice, options: PoolOptions) {
     this.device = device;
     this.options = options;
   }
@@ -110,7 +111,7 @@ export class BufferPool implements StorageOwner {
   }
 
   /** Makes a buffer. What large ones do to a GPU that is full is found out later, and then told as what it is. */
-  private create(size: number, origin: StorageOrigin | undefined): GPUBuffer {
+  private create(size: number, origin: StorageOrigin | undefined): GpuBuffer {
     const watched = size >= WATCHED_BYTES;
     if (watched) this.device.pushErrorScope('out-of-memory');
     const buffer = this.device.createBuffer({ size, usage: USAGE });
@@ -128,7 +129,7 @@ export class BufferPool implements StorageOwner {
     return buffer;
   }
 
-  private take(size: number, origin: StorageOrigin | undefined): GPUBuffer {
+  private take(size: number, origin: StorageOrigin | undefined): GpuBuffer {
     const list = this.free_.get(size);
     const buffer = list?.pop();
     if (buffer) {
@@ -140,7 +141,7 @@ export class BufferPool implements StorageOwner {
   }
 
   free(storage: Storage): void {
-    const buffer = storage.buffer as GPUBuffer;
+    const buffer = storage.buffer as GpuBuffer;
     storage.buffer = undefined;
     this.live.delete(storage);
     const s = this.statistics;

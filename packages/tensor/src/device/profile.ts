@@ -1,6 +1,7 @@
 import { ZebraError } from '../errors.js';
 import type { Command } from './command.js';
 import { CommandWriter } from './encoder.js';
+import type { GpuBindGroup, GpuDevice } from './gpu-types.js';
 
 /** Time that the dispatches of one kernel took in one run of a program. */
 export interface KernelTime {
@@ -18,9 +19,9 @@ const QUERIES = 4096;
  * Passes cost time of their own and keep dispatches from overlapping, so that the sum is more than a run takes.
  */
 export async function profileCommands(
-  gpu: GPUDevice,
+  gpu: GpuDevice,
   commands: readonly Command[],
-  bindGroups: readonly (GPUBindGroup | undefined)[],
+  bindGroups: readonly (GpuBindGroup | undefined)[],
 ): Promise<KernelTime[]> {
   if (!gpu.features.has('timestamp-query')) {
     throw new ZebraError('device', 'Program.profile: this adapter has no timestamps (timestamp-query)');
@@ -45,9 +46,9 @@ export async function profileCommands(
 
 /** Milliseconds of each command; 0 for copies, which have no timestamps. */
 async function timesOf(
-  gpu: GPUDevice,
+  gpu: GpuDevice,
   commands: readonly Command[],
-  bindGroups: readonly (GPUBindGroup | undefined)[],
+  bindGroups: readonly (GpuBindGroup | undefined)[],
 ): Promise<number[]> {
   const querySet = gpu.createQuerySet({ type: 'timestamp', count: QUERIES });
   const size = QUERIES * 8;

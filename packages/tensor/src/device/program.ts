@@ -1,6 +1,7 @@
 import { ZebraError } from '../errors.js';
 import { type Command, rangesOf } from './command.js';
 import { bindGroupFor, CommandWriter, PARAM_STRIDE } from './encoder.js';
+import type { GpuBindGroup, GpuBuffer, GpuCommandBuffer, GpuDevice } from './gpu-types.js';
 import { mostAlive, shareMemory } from './plan.js';
 import type { BufferPool } from './pool.js';
 import { type KernelTime, profileCommands } from './profile.js';
@@ -26,18 +27,18 @@ export interface ProgramStatistics {
  */
 export class RecordedProgram {
   readonly statistics: ProgramStatistics;
-  private readonly device: GPUDevice;
+  private readonly device: GpuDevice;
   private readonly pool: BufferPool;
   private readonly commands: readonly Command[];
-  private readonly bindGroups: readonly (GPUBindGroup | undefined)[];
+  private readonly bindGroups: readonly (GpuBindGroup | undefined)[];
   private readonly made: ReadonlySet<Storage>;
   private readonly slots: Storage[] = [];
   private readonly retained = new Set<Storage>();
-  private readonly uniform: GPUBuffer;
+  private readonly uniform: GpuBuffer;
   private leastBytes = 0;
   private disposed = false;
 
-  constructor(device: GPUDevice, pool: BufferPool, recorder: Recorder) {
+  constructor(device: GpuDevice, pool: BufferPool, recorder: Recorder) {
     this.device = device;
     this.pool = pool;
     this.commands = recorder.commands;
@@ -101,7 +102,7 @@ export class RecordedProgram {
   }
 
   /** Encodes one replay. */
-  encode(): GPUCommandBuffer {
+  encode(): GpuCommandBuffer {
     if (this.disposed) throw new ZebraError('disposed', 'Program.run: this program was disposed of');
     const writer = new CommandWriter(this.device);
     for (let i = 0; i < this.commands.length; i++) writer.write(this.commands[i] as Command, this.bindGroups[i]);

@@ -1,4 +1,5 @@
 import { showShape, type TensorSpec } from '../core/shape.js';
+import type { GpuBuffer } from './gpu-types.js';
 
 /** Whoever hands out storages and takes them back: the pool of a device, or a program being recorded. */
 export interface StorageOwner {
@@ -25,13 +26,13 @@ export function describeOrigin({ operation, spec }: StorageOrigin = {}): string 
  * `buffer` is undefined while a program is being recorded: memory is planned when the recording ends.
  */
 export class Storage {
-  buffer: GPUBuffer | undefined;
+  buffer: GpuBuffer | undefined;
   references = 1;
   readonly byteLength: number;
   readonly owner: StorageOwner;
   readonly origin: StorageOrigin | undefined;
 
-  constructor(owner: StorageOwner, byteLength: number, buffer?: GPUBuffer, origin?: StorageOrigin) {
+  constructor(owner: StorageOwner, byteLength: number, buffer?: GpuBuffer, origin?: StorageOrigin) {
     this.owner = owner;
     this.byteLength = byteLength;
     this.buffer = buffer;
