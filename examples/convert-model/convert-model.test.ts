@@ -18,7 +18,18 @@ it('makes a hybrid of a checkpoint that loads and talks, closer to its teacher w
   const speech = 'The people of the United States are strong, and the state of our union is strong.';
   await writeFile(text, Array.from({ length: 30 }, (_, i) => `${speech} We meet for the ${i}th time.`).join('\n\n'));
   const out = join(folder, 'hybrid');
-  const size = ['--rows', '1', '--length', '64', '--learning-rate', '3e-3', '--compute', 'float32'];
+  const size = [
+    '--rows',
+    '1',
+    '--length',
+    '64',
+    '--learning-rate',
+    '3e-3',
+    '--layer-learning-rate',
+    '3e-3',
+    '--compute',
+    'float32',
+  ];
   const stages = ['--layer-steps', '6', '--steps', '6'];
   const options = readOptions([TEACHER, '--out', out, '--text', text, '--mla-layers', LAYERS, ...size, ...stages])!;
   const lines: string[] = [];
@@ -36,7 +47,8 @@ it('makes a hybrid of a checkpoint that loads and talks, closer to its teacher w
     expect(stage.seconds).toBeGreaterThan(0);
     if (stage.lastLoss !== undefined) expect(stage.lastLoss).toBeLessThan(stage.firstLoss);
   }
-  expect(lines.join('\n')).toMatch(/distil end to end .*firstLoss/);
+  // The sizes of a small model are not rounded away.
+  expect(lines.join('\n')).toMatch(/distil end to end .*device [1-9][0-9.]* MiB, .*firstLoss/);
 
   using model = await loadModel(await testDevice(), out);
   expect(model.spec.layers.flatMap((kind, layer) => (kind === 'mla' ? [layer] : []))).toEqual([0, 5, 11]);
@@ -58,19 +70,4 @@ it('reads token ids, document by document', async () => {
   await writeFile(file, new Uint8Array(5));
   await expect(documentsOfIds(file)).rejects.toThrow(/no whole number/);
   await rm(folder, { recursive: true });
-});
-
-it('says what is wrong with a command line', () => {
-  const good = ['model', '--out', 'o', '--ids', 'i'];
-  expect(readOptions(good)).toMatchObject({
-    model: 'model',
-    steps: 100,
-    save: 'bfloat16',
-    ropeRows: 'frequency-aware',
-  });
-  expect(readOptions(['--help'])).toBeUndefined();
-  expect(() => readOptions(['--out', 'o', '--ids', 'i'])).toThrow(/one MODEL/);
-  expect(() => readOptions([...good, '--text', 't'])).toThrow(/either --text FILE or --ids FILE/);
-  expect(() => readOptions([...good, '--preset', 'Zebra'])).toThrow(/--preset must be one of Zebra-Llama-1B/);
-  expect(() => readOptions([...good, '--mla-layers', '1,x'])).toThrow(/--mla-layers must be a number, got x/);
 });

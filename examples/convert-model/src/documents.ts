@@ -8,7 +8,10 @@ export async function documentsOfText(
   tokenizer: Tokenizer,
   end: number | undefined,
 ): Promise<Int32Array[]> {
-  const parts = (await readFile(file, 'utf8')).split(/\n\s*\n/).filter((part) => part.trim() !== '');
+  const parts = (await contentOf('text', file))
+    .toString('utf8')
+    .split(/\n\s*\n/)
+    .filter((part) => part.trim() !== '');
   return checked(
     file,
     parts.map((part) => Int32Array.from([...tokenizer.encode(part), ...(end === undefined ? [] : [end])])),
@@ -17,7 +20,7 @@ export async function documentsOfText(
 
 /** Documents of a file of little-endian int32 token ids, of which a negative one ends a document. */
 export async function documentsOfIds(file: string): Promise<Int32Array[]> {
-  const bytes = await readFile(file);
+  const bytes = await contentOf('ids', file);
   if (bytes.byteLength % 4 !== 0) {
     throw new ZebraError('data', `${file}: ${bytes.byteLength} bytes are no whole number of int32 ids`);
   }
@@ -30,6 +33,15 @@ export async function documentsOfIds(file: string): Promise<Int32Array[]> {
     start = i + 1;
   }
   return checked(file, documents);
+}
+
+async function contentOf(option: string, file: string): Promise<Buffer> {
+  try {
+    return await readFile(file);
+  } catch (cause) {
+    const { code, message } = cause as NodeJS.ErrnoException;
+    throw new ZebraError('io', `--${option} ${file} cannot be read: ${code ?? message}`, { cause });
+  }
 }
 
 /** Documents that predict something. */

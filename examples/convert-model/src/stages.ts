@@ -46,7 +46,7 @@ export class Stages {
       const { peakBytes: devicePeakBytes, liveBytes: deviceBytes } = this.device.statistics();
       const extra = more(result);
       this.done.push({ name, seconds, devicePeakBytes, deviceBytes, hostPeakBytes, ...extra });
-      const sizes = `device ${gib(deviceBytes)} GiB, at most ${gib(devicePeakBytes)}; process ${gib(hostPeakBytes)} GiB`;
+      const sizes = `device ${size(deviceBytes)}, at most ${size(devicePeakBytes)}; process ${size(hostPeakBytes)}`;
       this.write(`${name.padEnd(22)} ${seconds.toFixed(1).padStart(7)} s   ${sizes}${described(extra)}`);
       return result;
     } finally {
@@ -55,7 +55,9 @@ export class Stages {
   }
 }
 
-const gib = (bytes: number): string => (bytes / 2 ** 30).toFixed(2);
+/** `1.25 GiB`, or `12.5 MiB` of what is smaller. */
+const size = (bytes: number): string =>
+  bytes < 2 ** 30 ? `${(bytes / 2 ** 20).toFixed(1)} MiB` : `${(bytes / 2 ** 30).toFixed(2)} GiB`;
 
 function described(extra: Record<string, unknown>): string {
   const shown = Object.entries(extra).filter(([, value]) => typeof value === 'number' || typeof value === 'string');

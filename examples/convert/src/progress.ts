@@ -1,5 +1,3 @@
-import type { Pace } from './budget.js';
-
 /** Where a progress line is drawn: `process.stderr`, as a rule. */
 export interface ProgressStream {
   readonly isTTY?: boolean;
@@ -10,7 +8,8 @@ export interface ProgressStream {
 /** What the line shows. */
 export interface ProgressState {
   readonly title: string;
-  readonly pace: Pace;
+  /** How much is done, from 0 to 1, and how long the rest takes, where that is known. */
+  readonly pace: { readonly share: number; readonly secondsLeft?: number };
   /** Steps, losses, rates: whatever the stage has to say. */
   readonly detail?: string;
 }
@@ -61,7 +60,7 @@ export function progressText({ title, pace, detail }: ProgressState): string {
     `${String(Math.floor(100 * share)).padStart(3)}%`,
     title,
     detail,
-    `${clock(pace.secondsLeft)} left`,
+    pace.secondsLeft === undefined ? undefined : `${clock(pace.secondsLeft)} left`,
   ];
   return parts.filter((part) => part).join('  ');
 }

@@ -97,7 +97,9 @@ async function convert(): Promise<void> {
     ...placement,
     ...size,
   ])!;
-  await convertModel(options, log, async (student) => writeFile(paths.logits, await logitsOf(student.device, student)));
+  await convertModel(options, log, {
+    inspect: async (student) => writeFile(paths.logits, await logitsOf(student.device, student)),
+  });
 }
 
 async function reload(): Promise<void> {
