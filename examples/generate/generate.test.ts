@@ -4,10 +4,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { generateText, loadModel, loadTokenizer } from '@zebra/runtime';
+import { generateText, loadModel, loadTokenizer, readModelSpec } from '@zebra/runtime';
 import { testDevice } from '@zebra/tensor/testing';
 import { expect, it } from 'vitest';
 import { continueText, promptIds } from './src/continue.js';
+import { loadOptions } from './src/load.js';
 import { readOptions, TEACHER } from './src/options.js';
 
 it('streams what the library generates, and counts it', async () => {
@@ -30,6 +31,32 @@ it('streams what the library generates, and counts it', async () => {
   expect(cut).toMatchObject({ newTokens: 1, finish: 'aborted' });
 });
 
+it('makes room for as many tokens as are asked for, in the dtype asked for', async () => {
+  const device = await testDevice();
+  const spec = await readModelSpec(TEACHER);
+  const { maxPositionEmbeddings } = spec.config;
+  const info = { float16: true, description: 'a GPU', vendor: 'v' };
+  expect(loadOptions(spec, info, { dtype: 'float16', tokens: 10 })).toEqual({
+    dtype: 'float16',
+    maxPositions: spec.maxPositions,
+  });
+  const tokens = maxPositionEmbeddings + 5;
+  const long = loadOptions(spec, info, { dtype: 'float32', tokens });
+  expect(long).toEqual({ dtype: 'float32', maxPositions: tokens });
+  using model = await loadModel(device, TEACHER, long);
+  const prompt = Array.from({ length: maxPositionEmbeddings }, (_, i) => 5 + (i % 50));
+  const result = await continueText(model, await loadTokenizer(TEACHER), prompt, {
+    maxNewTokens: 5,
+    temperature: 0,
+    write: () => {},
+  });
+  expect(result.promptTokens + result.newTokens).toBeGreaterThan(maxPositionEmbeddings);
+  expect(() => loadOptions(spec, info, { dtype: 'float32', tokens: 1e9 })).toThrow(/--max-new-tokens: .*131072/);
+  expect(() => loadOptions(spec, { ...info, float16: false }, { dtype: 'float16', tokens: 1 })).toThrow(
+    /a GPU lacks shader-f16\. Give --dtype float32/,
+  );
+});
+
 it('asks through the chat template', async () => {
   const tokenizer = await loadTokenizer(TEACHER);
   const text = tokenizer.decode(promptIds(tokenizer, ' What is a whale? ', true));
@@ -45,7 +72,10 @@ it('says what is wrong with a command line', () => {
   });
   expect(() => readOptions(['--top-k', 'many'])).toThrow(/--top-k must be a number, got "many"/);
   expect(() => readOptions(['--adapter', 'cuda'])).toThrow(/--adapter must be auto, .*got cuda/);
-  expect(() => readOptions(['--tempreature', '1'])).toThrow(/--tempreature.*--help/);
+  expect(() => readOptions(['--tempreature', '1'])).toThrow(
+    /^Unknown option '--tempreature' \(--help lists the options\)$/,
+  );
+  expect(() => readOptions(['--dtype', 'bfloat16'])).toThrow(/--dtype must be float32 or float16, got bfloat16/);
   expect(() => readOptions(['folder', 'Call', 'me'])).toThrow(/one folder at most/);
 });
 

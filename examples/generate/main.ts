@@ -4,6 +4,7 @@ import { loadModel, loadTokenizer, readModelSpec } from '@zebra/runtime';
 import { openDevice, ZebraError } from '@zebra/tensor';
 import { SafetensorsError } from '@zebra/tensor/safetensors';
 import { type Continuation, continueText, promptIds } from './src/continue.js';
+import { loadOptions } from './src/load.js';
 import { type CommandOptions, readOptions, USAGE } from './src/options.js';
 
 try {
@@ -18,19 +19,21 @@ try {
   process.exitCode = 1;
 }
 
-async function run({ folder, prompt, chat, adapter, ...sampling }: CommandOptions): Promise<void> {
+async function run({ folder, prompt, chat, adapter, dtype, ...sampling }: CommandOptions): Promise<void> {
   // What is quick comes first: a wrong folder is found out before a device is opened and weights are read.
-  const { config, layers } = await readModelSpec(folder);
+  const spec = await readModelSpec(folder);
+  const { config, layers } = spec;
   const tokenizer = await loadTokenizer(folder);
   const ids = promptIds(tokenizer, prompt, chat);
 
   const device = await openDevice({ adapter });
   try {
     const begun = performance.now();
-    using model = await loadModel(device, folder);
+    const tokens = ids.length + sampling.maxNewTokens;
+    using model = await loadModel(device, folder, loadOptions(spec, device.info, { dtype, tokens }));
     const seconds = (performance.now() - begun) / 1000;
     console.log(
-      `${layers.length} layers (${kinds(layers)}), hidden ${config.hiddenSize}, loaded in ${seconds.toFixed(1)} s on ${device.info.description || device.info.vendor}\n`,
+      `${layers.length} layers (${kinds(layers)}), hidden ${config.hiddenSize}, ${dtype}, loaded in ${seconds.toFixed(1)} s on ${device.info.description || device.info.vendor}\n`,
     );
 
     // Ctrl-C ends the text, and the numbers are printed all the same.

@@ -24,7 +24,7 @@ export async function folderOf(model: string): Promise<string> {
     return (await downloadModel(model)).folder;
   } catch (cause) {
     if (!ZebraError.is(cause)) throw cause;
-    throw new ZebraError('io', `${model}: no such folder, and from the hub: ${cause.message}`, { cause });
+    throw new ZebraError('io', `${model}: no such folder. ${cause.message}`, { cause });
   }
 }
 

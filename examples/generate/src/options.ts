@@ -16,6 +16,8 @@ export const USAGE = `Continues a text with a model from a checkpoint folder.
   --top-k K              sample among the K most probable tokens (default: all)
   --top-p P              … or among those that have the probability P together (default 0.95)
   --seed N               the same seed gives the same text (default 0)
+  --dtype DTYPE          what weights are kept and layers compute in: float32, or float16 where the adapter has it
+                         (default float32)
   --adapter KIND         auto, hardware, software or swiftshader (default auto)`;
 
 const ADAPTERS: readonly string[] = ['auto', 'hardware', 'software', 'swiftshader'] satisfies AdapterChoice[];
@@ -32,6 +34,7 @@ export interface CommandOptions {
   readonly topK?: number;
   readonly topP: number;
   readonly seed: number;
+  readonly dtype: 'float32' | 'float16';
 }
 
 /**
@@ -51,6 +54,10 @@ export function readOptions(args: readonly string[]): CommandOptions {
   if (!ADAPTERS.includes(values.adapter)) {
     throw new ZebraError('argument', `--adapter must be ${ADAPTERS.join(', ')}, got ${values.adapter}`);
   }
+  const { dtype } = values;
+  if (dtype !== 'float32' && dtype !== 'float16') {
+    throw new ZebraError('argument', `--dtype must be float32 or float16, got ${dtype}`);
+  }
   const topK = values['top-k'];
   return {
     help: values.help,
@@ -63,6 +70,7 @@ export function readOptions(args: readonly string[]): CommandOptions {
     ...(topK !== undefined && { topK: numberOf('top-k', topK) }),
     topP: numberOf('top-p', values['top-p']),
     seed: numberOf('seed', values.seed),
+    dtype,
   };
 }
 
@@ -79,12 +87,15 @@ function parse(args: readonly string[]) {
         'top-k': { type: 'string' },
         'top-p': { type: 'string', default: '0.95' },
         seed: { type: 'string', default: '0' },
+        dtype: { type: 'string', default: 'float32' },
         adapter: { type: 'string', default: 'auto' },
         help: { type: 'boolean', default: false },
       },
     });
   } catch (cause) {
-    throw new ZebraError('argument', `${(cause as Error).message} (--help lists the options)`, { cause });
+    // Node's further sentences are about arguments that begin with a dash.
+    const what = (cause as Error).message.split(/\.\s/)[0];
+    throw new ZebraError('argument', `${what} (--help lists the options)`, { cause });
   }
 }
 
