@@ -185,6 +185,16 @@ describe('the demo', () => {
     }
     const bars = parseHTML(read('smart.svg')).document.querySelectorAll('g[aria-label="bar"] rect');
     expect(bars).toHaveLength(4);
+    // Every curve is seen against 0.
+    for (const { stage } of report.stages) {
+      const { document } = parseHTML(read(`training-${stage}.svg`));
+      const ticks = [...document.querySelectorAll('g[aria-label="y-axis tick label"] text')];
+      expect(ticks.map(({ textContent }) => Number(textContent))).toContain(0);
+    }
+    // The losses are written over the teacher's line, not under it.
+    const labels = [...parseHTML(read('losses.svg')).document.querySelectorAll('g[aria-label="text"]')].at(-1)!;
+    expect(labels.getAttribute('stroke')).toBe('white');
+    expect(labels.getAttribute('paint-order')).toBe('stroke');
   });
 });
 

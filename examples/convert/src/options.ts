@@ -38,7 +38,8 @@ export const USAGE = `From a pre-trained Transformer to a distilled hybrid of ML
 
   --adapter auto|hardware|software|swiftshader   default auto: the best there is
   --full             the full recipe, meant for a GPU, instead of as many steps as fit the time
-  --seconds N        time for the whole run (default 225; with --full it only sets the pace of the progress line)
+  --seconds N        time for the whole run (default 225, at least 20; with --full it only sets the pace of the progress
+                     line); a slow machine needs more for eight steps of each stage, the least there are
   --steps A,B,C,D    fixed step counts instead: ILD of the MLA student, of the Mamba2 student, distillation, DPO
   --teacher DIR      default: the one in examples/train-teacher/teacher
   --hybrid DIR       hybrid to show beside this run's (default: the committed one, examples/convert/hybrid)
@@ -55,6 +56,8 @@ const folder = (path: string) => fileURLToPath(new URL(path, import.meta.url));
 /** Seconds that the demo takes where nothing else is said: enough below five minutes for a machine that slows down. */
 const SECONDS = 225;
 const FULL_SECONDS = 420;
+/** Fewer no machine keeps to: the parts that do not train and a few steps of each stage take longer. */
+const LEAST_SECONDS = 20;
 
 /**
  * Reads the command line; undefined when help is asked for.
@@ -62,23 +65,7 @@ const FULL_SECONDS = 420;
  * @throws Error that names the option and what it takes
  */
 export function readOptions(args: readonly string[]): DemoOptions | undefined {
-  const { values } = parseArgs({
-    args: [...args],
-    options: {
-      adapter: { type: 'string', default: 'auto' },
-      full: { type: 'boolean', default: false },
-      seconds: { type: 'string' },
-      steps: { type: 'string' },
-      teacher: { type: 'string', default: folder('../../train-teacher/teacher') },
-      hybrid: { type: 'string', default: folder('../hybrid') },
-      out: { type: 'string', default: 'out/demo' },
-      seed: { type: 'string', default: '1' },
-      'rope-rows': { type: 'string', default: 'frequency-aware' },
-      prompt: { type: 'string', default: 'The people of the United States' },
-      robust: { type: 'boolean', default: false },
-      help: { type: 'boolean', default: false },
-    },
-  });
+  const values = parse(args);
   if (values.help) return undefined;
   const adapter = oneOf('--adapter', values.adapter, ADAPTERS);
   const ropeRows = oneOf('--rope-rows', values['rope-rows'], ['last', 'frequency-aware'] as const);
@@ -88,13 +75,43 @@ export function readOptions(args: readonly string[]): DemoOptions | undefined {
     hybrid: values.hybrid,
     out: values.out,
     full: values.full,
-    seconds: values.seconds === undefined ? (values.full ? FULL_SECONDS : SECONDS) : count('--seconds', values.seconds),
+    seconds:
+      values.seconds === undefined
+        ? values.full
+          ? FULL_SECONDS
+          : SECONDS
+        : count('--seconds', values.seconds, LEAST_SECONDS),
     steps: values.steps === undefined ? undefined : stageSteps(values.steps),
     seed: count('--seed', values.seed, 0),
     ropeRows,
     prompt: values.prompt,
     robust: values.robust,
   };
+}
+
+function parse(args: readonly string[]) {
+  try {
+    return parseArgs({
+      args: [...args],
+      options: {
+        adapter: { type: 'string', default: 'auto' },
+        full: { type: 'boolean', default: false },
+        seconds: { type: 'string' },
+        steps: { type: 'string' },
+        teacher: { type: 'string', default: folder('../../train-teacher/teacher') },
+        hybrid: { type: 'string', default: folder('../hybrid') },
+        out: { type: 'string', default: 'out/demo' },
+        seed: { type: 'string', default: '1' },
+        'rope-rows': { type: 'string', default: 'frequency-aware' },
+        prompt: { type: 'string', default: 'The people of the United States' },
+        robust: { type: 'boolean', default: false },
+        help: { type: 'boolean', default: false },
+      },
+    }).values;
+  } catch (cause) {
+    // Node's further sentences are about arguments that begin with a dash.
+    throw new Error((cause as Error).message.split(/\.\s/)[0], { cause });
+  }
 }
 
 function oneOf<T extends string>(name: string, value: string, choices: readonly T[]): T {

@@ -4,11 +4,14 @@ import { arrow, barY, dot, lineY, plot, ruleX, ruleY, text } from '@observablehq
 import { parseHTML } from 'linkedom';
 import { TITLES } from './budget.js';
 import type { DemoReport, StageReport } from './report.js';
+import { COMMITTED } from './table.js';
 
 type PlotOptions = NonNullable<Parameters<typeof plot>[0]>;
 
 const COLOURS = { mla: '#c2410c', mamba2: '#0f766e', plain: '#334155', faint: '#94a3b8' } as const;
 const WIDTH = 760;
+/** Of a text that a line may cross: the line is broken behind it. */
+const HALO = { fill: 'black', stroke: 'white', strokeWidth: 5 } as const;
 const FONT = 'system-ui, sans-serif';
 
 /**
@@ -41,14 +44,14 @@ function lossPlot({ losses, gap }: DemoReport): string {
     { name: 'composed', from: losses.initial.composed, to: losses.composed },
     { name: 'distilled', from: losses.composed, to: losses.distilled },
     { name: 'tuned (DPO)', from: losses.distilled, to: losses.tuned },
-    ...(losses.committed === null ? [] : [{ name: 'full recipe', to: losses.committed }]),
+    ...(losses.committed === null ? [] : [{ name: COMMITTED, to: losses.committed }]),
   ];
   const moved = rows.filter((row) => row.from !== undefined);
   const share = `${(100 * gap.closed.distilled).toFixed(0)}% of the gap closed by distillation`;
   return draw({
     title: `Validation loss: ${share}`,
     height: 70 + 40 * rows.length,
-    marginLeft: 90,
+    marginLeft: 140,
     marginRight: 60,
     x: { label: 'nats a token', grid: true, nice: true },
     y: { label: null, domain: rows.map(({ name }) => name) },
@@ -63,7 +66,7 @@ function lossPlot({ losses, gap }: DemoReport): string {
       arrow(moved, { x1: 'from', x2: 'to', y1: 'name', y2: 'name', stroke: COLOURS.faint, headLength: 6, inset: 5 }),
       dot(moved, { x: 'from', y: 'name', r: 4, stroke: COLOURS.plain, fill: 'white' }),
       dot(rows, { x: 'to', y: 'name', r: 4.5, fill: COLOURS.mla }),
-      text(rows, { x: 'to', y: 'name', text: ({ to }: LossRow) => to.toFixed(3), dy: -12 }),
+      text(rows, { x: 'to', y: 'name', text: ({ to }: LossRow) => to.toFixed(3), dy: -12, ...HALO }),
     ],
   });
 }
@@ -111,7 +114,7 @@ function curvePlot({ stage, steps, batchSize, curve }: StageReport): string {
     height: 300,
     marginLeft: 60,
     x: { label: 'step', nice: true },
-    y: { label: LOSSES[stage], grid: true, nice: true, zero: stage !== 'preferences' },
+    y: { label: LOSSES[stage], grid: true, nice: true, zero: true },
     marks: [
       lineY(curve, { x: 'step', y: 'loss', stroke: stage === 'mla' ? COLOURS.mla : COLOURS.mamba2, strokeWidth: 1.5 }),
     ],

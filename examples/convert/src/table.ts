@@ -1,6 +1,12 @@
 import { clock, short } from './progress.js';
 import type { DemoReport } from './report.js';
 
+/** What the committed hybrid, made with the full recipe, is called beside a run's own. */
+export const COMMITTED = 'committed, full recipe';
+
+/** Beyond so many times the time that was asked for, the report says that it took longer. */
+const LATE = 1.1;
+
 /** The report as text for a terminal. */
 export function reportText(report: DemoReport): string {
   return [header(report), lossTable(report), facts(report), smartBars(report), samples(report), footer(report)].join(
@@ -39,7 +45,7 @@ function lossTable({ losses, gap, cache, teacher, hybrid }: DemoReport): string 
   ];
   if (losses.committed !== null) {
     // Its own gap began elsewhere, so no share of this run's is given.
-    rows.push(['committed, full recipe', '', nats(losses.committed), '', '']);
+    rows.push([COMMITTED, '', nats(losses.committed), '', '']);
   }
   const title = `validation loss, nats a token, over ${losses.validationTokens} tokens; parameters ${short(teacher.parameters)} → ${short(hybrid.parameters)}`;
   return `${title}\n${grid(rows)}`;
@@ -93,7 +99,10 @@ function samples({ samples: { prompt, teacher, hybrid, committed } }: DemoReport
 }
 
 function footer({ seconds, recipe, hybrid, files }: DemoReport): string {
-  return `${clock(seconds)} in all. To repeat it: --steps ${recipe.steps}. The hybrid: ${hybrid.folder}; plots: ${files.plots.join(', ')}`;
+  // Every stage makes a few steps, however little time there is.
+  const late = recipe.name === 'fitted' && seconds > LATE * recipe.budgetSeconds;
+  const asked = late ? `, more than the ${recipe.budgetSeconds} s asked for` : '';
+  return `${clock(seconds)} in all${asked}. To repeat it: --steps ${recipe.steps}. The hybrid: ${hybrid.folder}; plots: ${files.plots.join(', ')}`;
 }
 
 /** Columns of a table, the first to the left and numbers to the right, with a rule under the head. */

@@ -63,9 +63,10 @@ describe('readOptions', () => {
     [['--adapter', 'gpu'], /--adapter takes one of auto, hardware, software, swiftshader, got "gpu"/],
     [['--steps', '1,2,3'], /four numbers/],
     [['--steps', '1,2,3,0'], /--steps takes an integer of at least 1/],
-    [['--seconds', '1.5'], /--seconds takes an integer/],
+    [['--seconds', '25.5'], /--seconds takes an integer/],
+    [['--seconds', '5'], /--seconds takes an integer of at least 20, got "5"/],
     [['--rope-rows', 'first'], /--rope-rows takes one of last, frequency-aware/],
-    [['--nonsense'], /nonsense/],
+    [['--nonsense'], /^Unknown option '--nonsense'$/],
   ])('refuses %j', (args, message) => {
     expect(() => readOptions(args)).toThrow(message);
   });

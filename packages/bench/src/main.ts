@@ -1,8 +1,7 @@
-import { parseArgs } from 'node:util';
-import { type AdapterChoice, type DeviceInfo, openDevice } from '@zebra/tensor';
-import { COLD_START_OPTION, startCold } from './benchmarks/cold-start.js';
-import { benchmarks } from './benchmarks/index.js';
+import { type DeviceInfo, openDevice } from '@zebra/tensor';
+import { startCold } from './benchmarks/cold-start.js';
 import { peak } from './benchmarks/peak.js';
+import { readOptions, USAGE } from './options.js';
 import { type Change, compareRow, confirmed, describeChanges, keyOf } from './report/compare.js';
 import { withPrefix } from './report/format.js';
 import { peerOf, readPeers } from './report/peers.js';
@@ -14,49 +13,20 @@ import { measurePeaks } from './runner/measure-peaks.js';
 import { makeRow, type Row } from './runner/row.js';
 import { runCase } from './runner/run-case.js';
 
-const USAGE = `npm run bench -- [--only NAME]… [--json FILE] [--against FILE] [--peers FILE] [--adapter auto|hardware|software|swiftshader] [--size small|large] [--seconds N]
-
-  --only NAME     only the benchmarks whose name begins so: ${benchmarks.map(({ name }) => name).join(', ')}
-  --json FILE     writes the results
-  --against FILE  compares with results that --json wrote, and marks what changed beyond the noise
-  --peers FILE    adds the share of a peer's speed, as baselines/torch_baselines.py measured it
-  --size          sizes for a CPU or for a GPU; default by the adapter
-  --seconds N     time for each row, warm-up not counted; default 1`;
-
-const { values } = parseArgs({
-  options: {
-    only: { type: 'string', multiple: true },
-    json: { type: 'string' },
-    against: { type: 'string' },
-    peers: { type: 'string' },
-    adapter: { type: 'string', default: 'auto' },
-    size: { type: 'string' },
-    seconds: { type: 'string', default: '1' },
-    // A process that this command starts to measure.
-    [COLD_START_OPTION]: { type: 'string' },
-    help: { type: 'boolean', default: false },
-  },
-});
-const { only, size } = values;
-const seconds = Number(values.seconds);
-const chosen = benchmarks.filter(({ name }) => !only || only.some((prefix) => name.startsWith(prefix)));
-const adapters: readonly string[] = ['auto', 'hardware', 'software', 'swiftshader'] satisfies AdapterChoice[];
-const known = adapters.includes(values.adapter) && (size === undefined || size === 'small' || size === 'large');
-if (values.help || chosen.length === 0 || !known || !(seconds > 0)) {
-  console.log(USAGE);
-  process.exit(values.help ? 0 : 2);
-}
-
 const stop = (error: Error): never => {
   console.error(error.message);
   process.exit(2);
 };
-const earlier = values.against ? await readResult(values.against).catch(stop) : undefined;
-const peers = values.peers ? await readPeers(values.peers).catch(stop) : undefined;
+const options = read();
+if (options === undefined) {
+  console.log(USAGE);
+  process.exit();
+}
+const { chosen, adapter, size, seconds, coldStart } = options;
+const earlier = options.against ? await readResult(options.against).catch(stop) : undefined;
+const peers = options.peers ? await readPeers(options.peers).catch(stop) : undefined;
 const host = describeHost();
-const adapter = values.adapter as AdapterChoice;
 const scaleOf = (info: DeviceInfo): Scale => ({ ...defaultScale(info), ...(size && { large: size === 'large' }) });
-const coldStart = values[COLD_START_OPTION];
 if (coldStart !== undefined) {
   await startCold(adapter, scaleOf, coldStart);
   process.exit();
@@ -91,7 +61,7 @@ console.log(
 );
 if (host.load > host.cores / 2) console.log('other programs keep this machine busy: times, shares and marks are rough');
 if (earlier) {
-  console.log(`against ${values.against}${earlier.commit ? `, commit ${earlier.commit}` : ''}`);
+  console.log(`against ${options.against}${earlier.commit ? `, commit ${earlier.commit}` : ''}`);
   if (adapterName(earlier.adapter) !== adapterName(device.info)) {
     console.log(`that ran on another adapter, ${adapterName(earlier.adapter)}: changes say nothing about the code`);
   }
@@ -122,9 +92,9 @@ console.log(`
 floors: ${withPrefix(peaks.bandwidth, 'B/s')}, ${arithmetic.join(', ')}, the best of the rows "peak"
 ${rows.length} rows in ${((performance.now() - begun) / 1000).toFixed(0)} s${skipped.length > 0 ? `, ${skipped.length} skipped` : ''}${failures.length > 0 ? `, ${failures.length} failed` : ''}; how to read them: packages/bench/README.md`);
 if (earlier) console.log(['', ...describeChanges([...changes.values()])].join('\n'));
-if (values.json) {
+if (options.json) {
   const commit = await currentCommit();
-  await writeResult(values.json, {
+  await writeResult(options.json, {
     adapter: device.info,
     host,
     date: new Date().toISOString(),
@@ -158,6 +128,14 @@ async function confirmChanges(): Promise<void> {
     } catch (error) {
       fail(name, one.shape, error);
     }
+  }
+}
+
+function read() {
+  try {
+    return readOptions(process.argv.slice(2));
+  } catch (error) {
+    return stop(error as Error);
   }
 }
 
