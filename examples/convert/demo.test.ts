@@ -191,8 +191,9 @@ describe('the demo', () => {
       const ticks = [...document.querySelectorAll('g[aria-label="y-axis tick label"] text')];
       expect(ticks.map(({ textContent }) => Number(textContent))).toContain(0);
     }
-    // The losses are written over the teacher's line, not under it.
+    // The losses stand beside the teacher's line, or over it, not under it.
     const labels = [...parseHTML(read('losses.svg')).document.querySelectorAll('g[aria-label="text"]')].at(-1)!;
+    expect(labels.getAttribute('text-anchor')).toBe('start');
     expect(labels.getAttribute('stroke')).toBe('white');
     expect(labels.getAttribute('paint-order')).toBe('stroke');
   });

@@ -131,6 +131,14 @@ async function confirmChanges(): Promise<void> {
   }
 }
 
+function read() {
+  try {
+    return readOptions(process.argv.slice(2));
+  } catch (error) {
+    return stop(error as Error);
+  }
+}
+
 function print(measured: Row): void {
   const peer = peers && peerOf(peers, measured);
   const row: Row = { ...measured, ...(peer && { peer }) };
