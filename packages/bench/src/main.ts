@@ -154,11 +154,3 @@ function fail(name: string, shape: string, error: unknown): void {
   failures.push({ name, shape, message });
   console.log(table.failed(name, shape, message));
 }
-
-function read() {
-  try {
-    return readOptions(process.argv.slice(2));
-  } catch (error) {
-    return stop(error as Error);
-  }
-}
