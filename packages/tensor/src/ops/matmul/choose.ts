@@ -6,6 +6,7 @@ import { matvecMatmul, matvecTile } from './matvec.wgsl.js';
 import {
   fewRowsGroups,
   fewRowsPlan,
+  GATED_PLAN,
   LARGE_PLAN,
   type MatmulPick,
   MOST_FEW_ROWS,
@@ -161,6 +162,28 @@ function matrixChoice(info: DeviceInfo, situation: MatmulSituation, pick?: Matmu
       step: plan.step,
       ...(plan === pick?.plan && { pieces: pick.pieces }),
     };
+  }
+  return undefined;
+}
+
+/** Columns of each weight from which a gated product in one piece has enough tiles for an adapter. */
+const GATED_COLUMNS = 2048;
+
+/**
+ * The kernel for matrix units that computes both products of a gated MLP at once, where it can: for 33 to 64 rows, which
+ * fill its tiles.
+ */
+export function chooseGated(info: DeviceInfo, situation: MatmulSituation): KernelChoice | undefined {
+  const { m, n, a, b, c } = situation;
+  if (info.software || m <= MOST_FEW_ROWS / 2 || m > MOST_FEW_ROWS || n < GATED_COLUMNS) return undefined;
+  if (a.aligned < HALVES || b.aligned < HALVES || c.aligned < 4) return undefined;
+  const { rows, columns, step } = GATED_PLAN;
+  for (const buffers of [2, 1] as const) {
+    const choice = matrixChoice(info, situation, { plan: { ...GATED_PLAN, buffers }, pieces: 1 });
+    const { subgroupColumns, step: chosen } = choice?.constants ?? {};
+    // Half the columns of a tile are the other weight's.
+    if (choice?.tile[0] === rows && subgroupColumns === columns && chosen === step)
+      return { ...choice, tile: [rows, columns / 2] };
   }
   return undefined;
 }

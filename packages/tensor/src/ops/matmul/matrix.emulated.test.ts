@@ -6,7 +6,7 @@ import { decodeBytes, encodeBytes } from '../../core/encoding.js';
 import type { DeviceInfo } from '../../device/device.js';
 import { assembleSource, type KernelVariant } from '../../device/kernel.js';
 import { normalValues, relativeError, testDevice, uniformSource } from '../../testing/index.js';
-import { chooseChunk, chooseKernel, type KernelChoice, type MatmulSituation } from './choose.js';
+import { chooseChunk, chooseGated, chooseKernel, type KernelChoice, type MatmulSituation } from './choose.js';
 import { matmul } from './matmul.js';
 import { type MatrixConstants, matrixMatmul, matrixMemory, matrixSubgroups } from './matrix.wgsl.js';
 import { LARGE_PLAN } from './plans.js';
@@ -68,7 +68,7 @@ function choices(subgroupSize = 32): KernelChoice[] {
   );
 }
 
-type Added = readonly ('bias' | 'residual')[];
+type Added = readonly ('bias' | 'residual' | 'b2')[];
 
 /** The plans that tuning tries beside those of the table, in all transposes. */
 function tunedChoices(): KernelChoice[] {
@@ -98,7 +98,7 @@ function tunedChoices(): KernelChoice[] {
 function sourceOf(choice: KernelChoice, output: DType, accumulate: boolean, added: Added = []): string {
   const names = ['a', 'b', 'c', ...added];
   const variant: Omit<KernelVariant, 'workgroup'> = {
-    dtype: (name) => choice.bound?.[name as 'a']?.dtype ?? (name === 'c' ? output : 'float16'),
+    dtype: (name) => choice.bound?.[name.slice(0, 1) as 'a']?.dtype ?? (name === 'c' ? output : 'float16'),
     has: (name) => names.includes(name),
     constants: { ...choice.constants, accumulate },
     software: false,
@@ -229,6 +229,16 @@ describe('the WGSL for matrix units', async () => {
     const device = await adapter!.requestDevice({ requiredFeatures: [...adapter!.features] as GPUFeatureName[] });
     const seen = new Set<string>();
     device.pushErrorScope('validation');
+    const gated = [49152, 32768].map((workgroupMemory) =>
+      chooseGated(gpu({ workgroupMemory }), product({ m: 64, n: 8192 })),
+    );
+    expect(gated.map((choice) => choice?.constants['buffers'])).toEqual([2, 1]);
+    for (const choice of gated) {
+      const { messages } = await device
+        .createShaderModule({ code: sourceOf(choice!, 'float16', false, ['b2']) })
+        .getCompilationInfo();
+      expect(messages.map(({ message }) => message)).toEqual([]);
+    }
     for (const choice of all) {
       for (const [output, accumulate, added] of [
         ['float32', false, []],

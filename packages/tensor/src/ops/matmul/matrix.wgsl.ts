@@ -25,6 +25,12 @@ export interface MatrixTile {
   readonly subgroupColumns: number;
 }
 
+/**
+ * With `b2`, the columns of a tile are those of b, then as many of b2, and the output is silu(a · b) · (a · b2): for
+ * b and b2 along k as vectors, subgroups as wide as a tile, and no other epilogue.
+ */
+const MATRIX_BINDINGS = { ...MATMUL_BINDINGS, b2: 'read' } as const;
+
 /** A way to compute a product on the matrix units. */
 export interface MatrixPlan extends MatrixTile {
   /** Tiles of the output that are worked on side by side: a column of so many shares B while it lies in the cache. */
@@ -94,12 +100,12 @@ export function matrixMemory(constants: MatrixConstants): number {
  */
 export const matrixMatmul = defineKernel({
   name: 'matmul_matrix',
-  bindings: MATMUL_BINDINGS,
+  bindings: MATRIX_BINDINGS,
   params: MATMUL_PARAMS,
   directives: matrixDirectives,
   vectors: ({ constants }) => ({
     ...(constants['aVectors'] === true && { a: 4 as const }),
-    ...(constants['bVectors'] === true && { b: 4 as const }),
+    ...(constants['bVectors'] === true && { b: 4 as const, b2: 4 as const }),
     ...(constants['cVectors'] === true && { c: 4 as const, bias: 4 as const, residual: 4 as const }),
   }),
   workgroup: ({ constants }) => {
@@ -108,14 +114,14 @@ export const matrixMatmul = defineKernel({
   },
   source: (variant) => {
     const c = variant.constants as unknown as MatrixConstants;
-    return source(c, new MatrixUnits(c, variant), epilogueOf(variant));
+    return source(c, new MatrixUnits(c, variant), epilogueOf(variant), variant.has('b2'));
   },
 });
 
 /** Where tiles and results lie. */
 const MEMORY: MatrixArray = { name: 'memory', type: 'vec4<u32>' };
 
-function source(c: MatrixConstants, units: MatrixUnits, epilogue: Epilogue): string {
+function source(c: MatrixConstants, units: MatrixUnits, epilogue: Epilogue, gated: boolean): string {
   const subgroups = matrixSubgroups(c);
   const threads = c.lanes * subgroups;
   const [a, b] = [staged(c.aAlongK, c.rows, c.step), staged(c.bAlongK, c.columns, c.step)];
@@ -129,6 +135,7 @@ function source(c: MatrixConstants, units: MatrixUnits, epilogue: Epilogue): str
     staged: b,
     at: a.lines * a.pitch,
     threads,
+    gated,
   };
   const [down, across] = [c.subgroupRows / c.matrixM, c.subgroupColumns / c.matrixN];
   const operands = [operandA, operandB];
@@ -154,7 +161,7 @@ ${range(down)
   const steps = write({ step: c.step, fetchNext, keepIn, multiply });
   const sums = eachCell(down, across, (i, j) => `  ${units.declare(`sum${i}_${j}`)}`);
   const results = range(down)
-    .map((i) => writeResults(c, units, i, across))
+    .map((i) => writeResults(c, units, i, across, gated))
     .join('\n');
   return /* wgsl */ `
 ${units.declarations()}
@@ -170,7 +177,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
   let tile = wid.x + wid.y * nwg.x;
   if (tile >= p.tiles) { return; }
   ${units.begin('local.x', 'nwg.x')}
-${groupedOrigin(c)}
+${groupedOrigin(gated ? { ...c, columns: c.columns / 2 } : c)}
   let lid = local.y * ${c.lanes}u + local.x;
   let sub_m = (local.y % ${c.rows / c.subgroupRows}u) * ${c.subgroupRows}u;
   let sub_n = (local.y / ${c.rows / c.subgroupRows}u) * ${c.subgroupColumns}u;
@@ -267,6 +274,8 @@ interface Operand {
   /** Its first vector in workgroup memory. */
   readonly at: number;
   readonly threads: number;
+  /** The second half of its lines are those of another tensor, `${name}2`. */
+  readonly gated?: boolean;
 }
 
 /** Lines that all invocations together fetch at once, and how often until the tile is there. */
@@ -287,14 +296,16 @@ function place(operand: Operand): string {
     side,
     alongK,
     vectors,
-    staged: { width },
+    staged: { lines, width },
+    gated = false,
   } = operand;
   const { linesOfPass, of } = passes(operand);
   const column = `${side}0 / ${HALVES}u + ${name}_column`;
   // Vectors of a line fit it; of elements, so many are left from the column on.
   const across = vectors ? `min(${column}, p.${side} / ${HALVES}u - 1u)` : `(${column}) * ${HALVES}u`;
   const from = of.map((f) => {
-    const line = `${name}_line + ${f * linesOfPass}u`;
+    const skipped = gated && f >= of.length / 2 ? lines / 2 : 0;
+    const line = `${name}_line + ${f * linesOfPass - skipped}u`;
     const at = alongK
       ? `min(${side}0 + ${line}, p.${side} - 1u) * p.${name}_${side} + ${name}_column${vectors ? '' : ` * ${HALVES}u`}`
       : `(${line}) * p.${name}_k + ${across}`;
@@ -317,13 +328,14 @@ function lineOf(width: number): string {
 
 /** WGSL that fetches an invocation's share of the tile at k: zero past the end of k. */
 function fetch(operand: Operand, step: number): string {
-  const { name, side, alongK, vectors } = operand;
+  const { name, side, alongK, vectors, gated = false } = operand;
   const { linesOfPass, of } = passes(operand);
+  const from = (f: number): string => (gated && f >= of.length / 2 ? `${name}2` : name);
   const move = alongK ? (vectors ? `k / ${HALVES}u` : 'k') : `k * p.${name}_k`;
   const start = `${side}0 + ${name}_column * ${HALVES}u`;
   const left = alongK ? `k_end - (k + ${name}_column * ${HALVES}u)` : `p.${side} - min(p.${side}, ${start})`;
   const value = (f: number): string =>
-    vectors ? `${name}[${name}_from${f} + along]` : `gather_${name}(${name}_from${f} + along, ${left})`;
+    vectors ? `${from(f)}[${name}_from${f} + along]` : `gather_${name}(${name}_from${f} + along, ${left})`;
   const within = (f: number): string =>
     alongK ? `k + ${name}_column * ${HALVES}u < k_end` : `k + ${name}_line + ${f * linesOfPass}u < k_end`;
   return /* wgsl */ `    {
@@ -382,9 +394,14 @@ function loadMatrix(
 }
 
 /** WGSL that writes the results of one row of matrices: through the subgroup's part of workgroup memory. */
-function writeResults(c: MatrixConstants, units: MatrixUnits, i: number, across: number): string {
+function writeResults(c: MatrixConstants, units: MatrixUnits, i: number, across: number, gated: boolean): string {
   const pitch = resultPitch(c);
-  const width = c.subgroupColumns / FLOATS;
+  const width = c.subgroupColumns / FLOATS / (gated ? 2 : 1);
+  const read = (column: string) => `bitcast<vec4<f32>>(memory[own + row * ${pitch}u + ${column}])`;
+  // exp overflows float32 past 88, and e^-87 is far below what silu keeps beside 1.
+  const value = gated
+    ? `gate / (1.0 + exp(min(-gate, vec4<f32>(87.0)))) * ${read(`column + ${width}u`)}`
+    : read('column');
   const rounds = (c.matrixM * width) / c.lanes;
   return /* wgsl */ `  workgroupBarrier();
   {
@@ -397,7 +414,7 @@ ${range(across)
       let unit = u * ${c.lanes}u + local.x;
       let row = unit / ${width}u;
       let column = unit % ${width}u;
-      let value = bitcast<vec4<f32>>(memory[own + row * ${pitch}u + column]);
+${gated ? `      let gate = ${read('column')};\n` : ''}      let value = ${value};
       store(m0 + sub_m + ${i * c.matrixM}u + row, n0 + sub_n + column * ${FLOATS}u, c_at, value);
     }
   }`;

@@ -50,6 +50,17 @@ export function fewRowsPlan({ m, n, k }: Pick<MatmulSituation, 'm' | 'n' | 'k'>)
   return { ...LARGE_PLAN, rows, columns, step: 128, subgroupRows, subgroupColumns: 16 };
 }
 
+/** The plan of the wide products of few rows, for two weights at once. */
+export const GATED_PLAN: MatrixPlan = {
+  ...LARGE_PLAN,
+  rows: MOST_FEW_ROWS,
+  columns: 64,
+  step: 64,
+  subgroupRows: 16,
+  subgroupColumns: 64,
+  buffers: 2,
+};
+
 /**
  * Workgroups that are enough for few rows: with fewer, the sum over k is cut into pieces. Where it is not long, adding
  * up the pieces costs more than 64 workgroups leave idle (measured for 64 rows).

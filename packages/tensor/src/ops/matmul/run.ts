@@ -3,7 +3,14 @@ import { BYTES, type DType } from '../../core/dtype.js';
 import type { Tensor } from '../../core/tensor.js';
 import type { BoundRange } from '../../device/device.js';
 import { launchProject, type ProjectCall, projects } from '../project/launch.js';
-import { chooseChunk, chooseKernel, FEW_ROWS, type MatmulSituation, type VectorBinding } from './choose.js';
+import {
+  chooseChunk,
+  chooseGated,
+  chooseKernel,
+  FEW_ROWS,
+  type MatmulSituation,
+  type VectorBinding,
+} from './choose.js';
 import { matmulGeometry } from './geometry.js';
 import { pickFor } from './plans.js';
 import { splitSum } from './split-sum.wgsl.js';
@@ -98,6 +105,70 @@ export function runMatmulColumns(out: Tensor, start: number, a: Tensor, b: Tenso
     },
     {},
   );
+}
+
+/**
+ * Writes silu(a · gateᵀ) · (a · upᵀ), of a [m, k] and two weights [n, k], into `out` [m, n], if one kernel for matrix
+ * units can: for 33 to 64 rows, where everything lies in whole vectors.
+ *
+ * @returns whether it did
+ */
+export function runGatedMatmul(out: Tensor, a: Tensor, gate: Tensor, up: Tensor): boolean {
+  const { device } = out;
+  const [m, k] = a.shape as [number, number];
+  const n = gate.shape[0]!;
+  const along = { skip: 0, batch: 0, rows: k, columns: 1 };
+  const across = { skip: 0, batch: 0, rows: 1, columns: k };
+  const operands = {
+    a: { tensor: a, ...along },
+    b: { tensor: gate, ...across },
+    c: { tensor: out, ...along, rows: n },
+  };
+  const [boundA, boundB, boundUp, boundC] = [a, gate, up, out].map((tensor) => bind({ tensor, skip: 0 })) as [
+    Bound,
+    Bound,
+    Bound,
+    Bound,
+  ];
+  const situation: MatmulSituation = {
+    m,
+    n,
+    k,
+    batch: 1,
+    a: { ...situate(operands.a, boundA, [m, k]), alongK: true },
+    b: { ...situate(operands.b, boundB, [k, n]), alongK: true },
+    c: { ...situate(operands.c, boundC, [m, n]), alongN: true },
+  };
+  const choice = chooseGated(device.info, situation);
+  if (!choice || boundUp.start !== boundB.start || up.dtype !== gate.dtype) return false;
+  const { kernel, constants, tile, bound = {} } = choice;
+  const tiles = Math.ceil(m / tile[0]) * Math.ceil(n / tile[1]);
+  device.dispatch(kernel, {
+    bindings: {
+      a: seenAs(boundA.range, bound.a),
+      b: seenAs(boundB.range, bound.b),
+      b2: seenAs(boundUp.range, bound.b),
+      c: boundC.range,
+    },
+    params: {
+      m,
+      n,
+      k,
+      splits: 1,
+      chunk: k,
+      tiles,
+      ...strides('a', ['m', 'k'], operands.a, boundA.start, bound.a),
+      ...strides('b', ['k', 'n'], operands.b, boundB.start, bound.b),
+      ...strides('c', ['m', 'n'], operands.c, boundC.start, bound.c),
+      ...starts({}),
+      bias_m: 0,
+      bias_n: 0,
+      alpha: 1,
+    },
+    constants: { ...constants, accumulate: false },
+    groups: tiles,
+  });
+  return true;
 }
 
 /** One matrix b for a batch of a: the batch is only more rows. */

@@ -4,7 +4,7 @@ import { dtypeError, elementCount, sameShape, shapeError, type TensorSpec } from
 import type { Tensor } from '../../core/tensor.js';
 import { ZebraError } from '../../errors.js';
 import { matmul } from '../matmul/matmul.js';
-import { runMatmul, runMatmulColumns } from '../matmul/run.js';
+import { runGatedMatmul, runMatmul, runMatmulColumns } from '../matmul/run.js';
 import { binaryOps } from '../pointwise/binary.js';
 import { reshape } from '../reshape/index.js';
 import { rmsNorm } from '../rms-norm/index.js';
@@ -109,6 +109,7 @@ function compose({ x, weights, norm, residual, y, rows, width, start, size, eps,
   const flat = target.view({ shape: [rows, y.size / rows], dtype });
   const call = { device: y.device, outputs: [flat] };
   if (gated) {
+    if (!residual && runGatedMatmul(flat, normed, first, weights[1]!)) return;
     const parts = weights.map((weight) => matmul(normed, weight, { transposeB: true, dtype }));
     swigluOp.forward!({ ...call, inputs: parts, attributes: {} });
   } else {
