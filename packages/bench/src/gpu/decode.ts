@@ -168,7 +168,7 @@ async function checkModel(name: string, layers: HybridConfig['layers'] | undefin
   const shape = { ...config, layerCount: count };
   const spec = modelSpec(shape, layers && hybridOf(layers), { maxPositions: 64, computeDType: dtype });
   const model = new HybridModel(device, spec, randomWeights(device, spec, { matrices: dtype }));
-  for (const batch of [1, 3, 16]) {
+  for (const batch of [1, 3, 16, 64]) {
     const tokens = 20;
     const ids = randomIds([batch, tokens], shape.vocabularySize, 3);
     const whole = scope(() => model.forward(tensor(device, ids, [batch, tokens])));
