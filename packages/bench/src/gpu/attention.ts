@@ -12,6 +12,7 @@
 import { parseArgs } from 'node:util';
 import { cast, type Device, openDevice, randomNormal, scope, type Tensor, tensor } from '@zebra/tensor';
 import { type AttentionTiles, attentionWithTiles } from '@zebra/tensor/testing';
+import { emptyRoundTrip, timeRecorded } from './timing.js';
 
 const { values } = parseArgs({
   options: {
@@ -137,33 +138,11 @@ async function check(sizes: Sizes, tiles: AttentionTiles, label: string): Promis
   return ok;
 }
 
-/** Milliseconds of one call, the median of five samples of at least `least` ms less an empty round trip. */
-async function time(work: () => void, least = small ? 1 : 12): Promise<number> {
-  const wall = async (run: () => void): Promise<number> => {
-    const start = performance.now();
-    run();
-    await device.synchronize();
-    return performance.now() - start;
-  };
-  const record = (count: number) =>
-    device.capture(() => {
-      for (let i = 0; i < count; i++) scope(work);
-    });
-  let program = record(1);
-  await wall(() => program.run());
-  const empty = Math.min(...[await wall(() => {}), await wall(() => {}), await wall(() => {})]);
-  const once = Math.max(1e-2, (await wall(() => program.run())) - empty);
-  const count = Math.min(200, Math.max(1, Math.ceil(least / once)));
-  program.dispose();
-  program = record(count);
-  // A GPU that waited for a compiler runs at a fraction of its clock for a while.
-  const warm = performance.now() + (small ? 0 : 150);
-  while (performance.now() < warm) await wall(() => program.run());
-  const samples: number[] = [];
-  for (let i = 0; i < (small ? 1 : 5); i++) samples.push(await wall(() => program.run()));
-  program.dispose();
-  return (samples.sort((a, b) => a - b)[samples.length >> 1]! - empty) / count;
-}
+const roundTrip = await emptyRoundTrip(device);
+
+/** Milliseconds of one call: five samples of at least 12 ms. */
+const time = (work: () => void): Promise<number> =>
+  timeRecorded(device, work, { roundTrip, least: 12, samples: 5, small });
 
 /** A pass, or the whole backward, of one shape with given tiles; null where one does not fit. */
 async function timePass(

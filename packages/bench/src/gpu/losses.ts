@@ -31,6 +31,7 @@ import {
   valueAndGradients,
 } from '@zebra/tensor';
 import { copyBandwidth } from '../runner/copy-bandwidth.js';
+import { emptyRoundTrip, timeRecorded } from './timing.js';
 
 const { values } = parseArgs({
   options: {
@@ -276,46 +277,12 @@ interface Row {
 }
 
 const rows: Row[] = [];
-const median = (list: number[]): number => [...list].sort((a, b) => a - b)[Math.floor(list.length / 2)]!;
+const roundTrip = await emptyRoundTrip(device);
 
-async function roundTrip(): Promise<number> {
-  const x = fill(device, [64], 1);
-  const program = device.capture(() => scope(() => void add(x, 1)));
-  const times: number[] = [];
-  for (let i = 0; i < 20; i++) {
-    const begun = performance.now();
-    program.run();
-    await device.synchronize();
-    times.push(performance.now() - begun);
-  }
-  program.dispose();
-  x.dispose();
-  return median(times);
-}
-
-const empty_ = await roundTrip();
-
-/** Median of seven samples of at least 15 ms of work, recorded, less an empty round trip. */
+/** Times a work and notes it: seven samples of at least 15 ms. */
 async function time({ name, bytes, flops, run }: Work): Promise<number> {
   if (!name.includes(values.only)) return 0;
-  const once = async (repeat: number, samples: number): Promise<number> => {
-    const program = device.capture(() => {
-      for (let i = 0; i < repeat; i++) scope(run);
-    });
-    const times: number[] = [];
-    for (let i = 0; i <= samples; i++) {
-      const begun = performance.now();
-      program.run();
-      await device.synchronize();
-      // The first run pages memory in.
-      if (i > 0) times.push(performance.now() - begun - empty_);
-    }
-    program.dispose();
-    return Math.max(1e-4, median(times)) / repeat;
-  };
-  const guess = await once(1, 2);
-  const repeat = small ? 1 : Math.max(1, Math.min(200, Math.ceil(15 / guess)));
-  const milliseconds = repeat === 1 ? (small ? guess : await once(1, 5)) : await once(repeat, 7);
+  const milliseconds = await timeRecorded(device, run, { roundTrip, least: 15, samples: 7, small });
   rows.push({ name, milliseconds, bytes, flops });
   return milliseconds;
 }
@@ -443,7 +410,7 @@ async function timeOptimizer(): Promise<void> {
 function report(): void {
   const widest = Math.max(...rows.map(({ name }) => name.length));
   console.log(
-    `\n${'work'.padEnd(widest)}        ms     GB/s  of copy  TFLOP/s   (copy ${(bandwidth / 1e9).toFixed(0)} GB/s, empty round trip ${empty_.toFixed(2)} ms)`,
+    `\n${'work'.padEnd(widest)}        ms     GB/s  of copy  TFLOP/s   (copy ${(bandwidth / 1e9).toFixed(0)} GB/s, empty round trip ${roundTrip.toFixed(2)} ms)`,
   );
   for (const { name, milliseconds, bytes, flops } of rows) {
     const cells = [

@@ -34,6 +34,7 @@ import {
   valueAndGradients,
 } from '@zebra/tensor';
 import { copyBandwidth } from '../runner/copy-bandwidth.js';
+import { emptyRoundTrip, timeRecorded } from './timing.js';
 
 const { values } = parseArgs({
   options: {
@@ -231,24 +232,7 @@ interface Work {
 }
 
 const rows: (Omit<Work, 'run' | 'kernels'> & { readonly milliseconds: number })[] = [];
-const median = (list: number[]): number => [...list].sort((a, b) => a - b)[Math.floor(list.length / 2)]!;
-
-async function roundTrip(): Promise<number> {
-  const x = fill(device, [64], 1);
-  const program = device.capture(() => scope(() => void shift(x, 1)));
-  const times: number[] = [];
-  for (let i = 0; i < 20; i++) {
-    const begun = performance.now();
-    program.run();
-    await device.synchronize();
-    times.push(performance.now() - begun);
-  }
-  program.dispose();
-  x.dispose();
-  return median(times);
-}
-
-const roundTripTime = await roundTrip();
+const roundTrip = await emptyRoundTrip(device);
 
 /** What a dispatch is turned into on its way into a recording, or left out. */
 type Dispatch = Parameters<Device['dispatch']>;
@@ -259,30 +243,13 @@ device.dispatch = (...call: Dispatch) => {
   if (changed) dispatch(...changed);
 };
 
-/** Median of five samples of at least 10 ms of work, recorded, less an empty round trip. */
+/** Times a work and notes it: five samples of at least 10 ms. */
 async function time(work: Work): Promise<number> {
   const { name, kernels, run } = work;
   if (!name.includes(values.only)) return 0;
   const before = rewrite;
   if (kernels) rewrite = (...call) => (kernels.test(call[0].name) ? before(...call) : undefined);
-  const once = async (repeat: number, samples: number): Promise<number> => {
-    const program = device.capture(() => {
-      for (let i = 0; i < repeat; i++) scope(run);
-    });
-    const times: number[] = [];
-    for (let i = 0; i <= samples; i++) {
-      const begun = performance.now();
-      program.run();
-      await device.synchronize();
-      // The first run pages memory in.
-      if (i > 0) times.push(performance.now() - begun - roundTripTime);
-    }
-    program.dispose();
-    return Math.max(1e-4, median(times)) / repeat;
-  };
-  const guess = await once(1, 2);
-  const repeat = small ? 1 : Math.max(1, Math.min(100, Math.ceil(10 / guess)));
-  const milliseconds = small ? guess : await once(repeat, 5);
+  const milliseconds = await timeRecorded(device, run, { roundTrip, least: 10, samples: 5, small });
   rewrite = before;
   rows.push({ ...work, milliseconds });
   return milliseconds;
