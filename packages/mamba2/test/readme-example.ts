@@ -16,10 +16,11 @@ const { value, gradients } = valueAndGradients(() => mean(square(layer.forward(x
 console.log(`loss ${await value.item()}, ${gradients.length} gradients`);
 
 // Token by token: the state has a constant size, however long the sequence.
-using state = layer.newState(2);
+const state = layer.newState(2);
 layer.forward(x, {}, state).dispose();
 const token = tensor(device, numbers(2 * 64), [2, 1, 64]);
 const y = layer.forward(token, {}, state);
 console.log(`y has shape [${y.shape}], the state takes ${state.byteLength} bytes`);
 
-for (const made of [x, token, y, value, ...gradients, ...weights.values()]) made?.dispose();
+for (const made of [x, token, y, value, state, ...gradients, ...weights.values()]) made?.dispose();
+device.destroy();
