@@ -177,9 +177,10 @@ export function chooseGated(info: DeviceInfo, situation: MatmulSituation): Kerne
   const { m, n, a, b, c } = situation;
   if (info.software || m <= MOST_FEW_ROWS / 2 || m > MOST_FEW_ROWS || n < GATED_COLUMNS) return undefined;
   if (a.aligned < HALVES || b.aligned < HALVES || c.aligned < 4) return undefined;
-  const { rows, columns, step } = GATED_PLAN;
-  for (const buffers of [2, 1] as const) {
-    const choice = matrixChoice(info, situation, { plan: { ...GATED_PLAN, buffers }, pieces: 1 });
+  const { rows, columns } = GATED_PLAN;
+  // Shorter steps where workgroup memory is short.
+  for (const step of [GATED_PLAN.step, GATED_PLAN.step / 2]) {
+    const choice = matrixChoice(info, situation, { plan: { ...GATED_PLAN, step }, pieces: 1 });
     const { subgroupColumns, step: chosen } = choice?.constants ?? {};
     // Half the columns of a tile are the other weight's.
     if (choice?.tile[0] === rows && subgroupColumns === columns && chosen === step)

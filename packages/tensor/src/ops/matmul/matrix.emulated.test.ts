@@ -167,8 +167,8 @@ describe('the choice of the matrix units', () => {
     // Measured on an H100.
     [2048, 2048, { columns: 32, step: 128, subgroupRows: 32, subgroupColumns: 16, buffers: 1 }, 1],
     [3072, 2048, { columns: 32, step: 128, subgroupRows: 32, subgroupColumns: 16, buffers: 1 }, 1],
-    [5152, 2048, { columns: 64, step: 64, subgroupRows: 16, subgroupColumns: 64, buffers: 2 }, 1],
-    [8192, 2048, { columns: 64, step: 64, subgroupRows: 16, subgroupColumns: 64, buffers: 2 }, 1],
+    [5152, 2048, { columns: 64, step: 128, subgroupRows: 16, subgroupColumns: 64, buffers: 1 }, 1],
+    [8192, 2048, { columns: 64, step: 128, subgroupRows: 16, subgroupColumns: 64, buffers: 1 }, 1],
     [2048, 8192, { columns: 64, step: 128, subgroupRows: 32, subgroupColumns: 32, buffers: 1 }, 4],
     [128256, 2048, { columns: 64, step: 64, subgroupRows: 32, subgroupColumns: 32, buffers: 1 }, 1],
     // Not measured: fewer than 64 tiles.
@@ -232,7 +232,7 @@ describe('the WGSL for matrix units', async () => {
     const gated = [49152, 32768].map((workgroupMemory) =>
       chooseGated(gpu({ workgroupMemory }), product({ m: 64, n: 8192 })),
     );
-    expect(gated.map((choice) => choice?.constants['buffers'])).toEqual([2, 1]);
+    expect(gated.map((choice) => choice?.constants['step'])).toEqual([128, 64]);
     for (const choice of gated) {
       const { messages } = await device
         .createShaderModule({ code: sourceOf(choice!, 'float16', false, ['b2']) })

@@ -23,7 +23,7 @@ export const MOST_FEW_ROWS = 64;
 /** Columns from which an output of few rows has enough tiles of 64 columns for an adapter. */
 const WIDE = 4096;
 
-/** Columns from which it has so many, as a vocabulary has, that one buffer was faster than two. */
+/** Columns from which it has so many, as a vocabulary has, that shorter steps were faster. */
 const VAST = 32768;
 
 /** From here on a sum over k is long: a workgroup alone would take it step by step for too long. */
@@ -31,16 +31,15 @@ const LONG = 4096;
 
 /**
  * For few rows, as in decoding for many: what matters is that much of b is under way at once, so the steps along k are
- * long. For 33 to 64 rows these are the best of a sweep on an H100 (docs/log.md): two buffers where there are many
- * columns, one where there are a vocabulary's, tiles of 32 columns where there are few, and where the sum is long
- * besides, larger tiles and pieces of it.
+ * long. For 33 to 64 rows these are the best of 54 on an H100, those of wide products within a decoding step, where b
+ * comes from memory (docs/log.md): repeated alone, out of the cache, two buffers and half the step had seemed faster.
  */
 export function fewRowsPlan({ m, n, k }: Pick<MatmulSituation, 'm' | 'n' | 'k'>): MatrixPlan {
   const rows = [16, 32].find((count) => m <= count) ?? MOST_FEW_ROWS;
   if (rows === MOST_FEW_ROWS) {
     const square = { ...LARGE_PLAN, rows, columns: 64, subgroupRows: 32, subgroupColumns: 32 };
     if (n >= VAST) return { ...square, step: 64 };
-    if (n >= WIDE) return { ...square, step: 64, subgroupRows: 16, subgroupColumns: 64, buffers: 2 };
+    if (n >= WIDE) return { ...square, step: 128, subgroupRows: 16, subgroupColumns: 64 };
     if (k >= LONG) return { ...square, step: 128 };
     return { ...LARGE_PLAN, rows, columns: 32, step: 128, subgroupRows: 32, subgroupColumns: 16 };
   }
@@ -55,10 +54,9 @@ export const GATED_PLAN: MatrixPlan = {
   ...LARGE_PLAN,
   rows: MOST_FEW_ROWS,
   columns: 64,
-  step: 64,
+  step: 128,
   subgroupRows: 16,
   subgroupColumns: 64,
-  buffers: 2,
 };
 
 /**
