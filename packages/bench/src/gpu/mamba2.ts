@@ -21,7 +21,6 @@ import {
   cast,
   type Device,
   defineOp,
-  fill,
   keep,
   openDevice,
   Random,
