@@ -2,8 +2,15 @@
  * Conversion at full size on a GPU: correctness of the leading subspaces against float64 and against matrices whose
  * singular values are known, then the time of all layers of the 1B and 8B shapes.
  *
- *   node --conditions=@zebra/source --import tsx packages/bench/src/gpu/init.ts [--small]
+ *   node --conditions=@zebra/source --import tsx packages/bench/src/gpu/init.ts [--small] [--lapack]
+ *
+ * `--lapack` checks random matrices up to 4096×4096 against numpy's float64 singular values (`python3` with numpy), and
+ * nothing else.
  */
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import {
   attentionSingularValues,
   deviceSingularValues,
@@ -132,6 +139,38 @@ async function check(label: string, w: Tensor, rank: number, exact: Float64Array
   for (const t of [w, q, residual]) t.dispose();
 }
 
+/** numpy's `svd` in float64, of LAPACK. */
+async function lapackSingularValues(w: Tensor): Promise<Float64Array> {
+  const folder = mkdtempSync(join(tmpdir(), 'zebra-lapack-'));
+  try {
+    writeFileSync(join(folder, 'w'), (await w.read()) as Float32Array);
+    const script =
+      'import sys, numpy as n; f, r = sys.argv[1], int(sys.argv[2]); n.linalg.svd(n.fromfile(f + "/w", n.float32).astype(n.float64).reshape(r, -1), compute_uv=False).tofile(f + "/values")';
+    execFileSync('python3', ['-c', script, folder, String(w.shape[0])]);
+    return new Float64Array(new Uint8Array(readFileSync(join(folder, 'values'))).buffer);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+/** Random matrices by name: flat and decaying spectra, square and wide. */
+function randomMatrices(size: number): Record<string, Tensor> {
+  return {
+    'random, flat': randomMatrix(size, size, 1),
+    'random, decaying': randomMatrix(size, size, 2, 1, size / 50),
+    'random wide': randomMatrix(size / 2, size, 3),
+  };
+}
+
+async function againstLapack(): Promise<void> {
+  for (const size of small ? [130] : [2048, 4096]) {
+    for (const [name, w] of Object.entries(randomMatrices(size))) {
+      const exact = await lapackSingularValues(w);
+      await check(`${w.shape.join('×')} ${name} (LAPACK, float64)`, w, Math.floor((w.shape[0] as number) / 2), exact);
+    }
+  }
+}
+
 const SPECTRA: Record<string, (i: number, n: number) => number> = {
   'flat (1 to 0.1, linear)': (i, n) => 1 - (0.9 * i) / n,
   'decaying as 1/i': (i) => 1 / (i + 1),
@@ -141,12 +180,7 @@ const SPECTRA: Record<string, (i: number, n: number) => number> = {
 
 async function correctness(): Promise<void> {
   for (const size of small ? [96, 130] : [512, 1024]) {
-    const random: Record<string, Tensor> = {
-      'random, flat': randomMatrix(size, size, 1),
-      'random, decaying': randomMatrix(size, size, 2, 1, size / 50),
-      'random wide': randomMatrix(size / 2, size, 3),
-    };
-    for (const [name, w] of Object.entries(random)) {
+    for (const [name, w] of Object.entries(randomMatrices(size))) {
       const exact = singularValues({ shape: w.shape, data: (await w.read()) as Float32Array });
       await check(`${w.shape.join('×')} ${name} (host SVD, float64)`, w, Math.floor((w.shape[0] as number) / 2), exact);
     }
@@ -295,10 +329,13 @@ async function layers(shape: ModelShape, on: Device): Promise<string> {
 }
 
 print(`device: ${device.info.description}`);
-await correctness();
-device.trim();
 const table: string[] = [];
-for (const shape of SHAPES) table.push(await layers(shape, device));
+if (process.argv.includes('--lapack')) await againstLapack();
+else {
+  await correctness();
+  device.trim();
+  for (const shape of SHAPES) table.push(await layers(shape, device));
+}
 print('');
 for (const line of table) print(line);
 print(failures.length === 0 ? 'all ok' : `FAILED: ${failures.join('; ')}`);
