@@ -158,7 +158,7 @@ async function copyCompanions(from: string, folder: string): Promise<void> {
     const source = join(from, name);
     if (!(await stat(source).catch(() => undefined))) continue;
     const target = join(folder, name);
-    const temporary = `${target}.${process.pid}.tmp`;
+    const temporary = `${target}.${crypto.randomUUID()}.tmp`;
     try {
       await copyFile(source, temporary);
       await rename(temporary, target);

@@ -40,12 +40,7 @@ export class CachedRepository {
   async setCommit(revision: string, commit: string): Promise<void> {
     if (revision === commit || (await this.commitOf(revision)) === commit) return;
     const path = this.refPath(revision);
-    await this.attempt(path, async () => {
-      await this.fs.mkdir(this.path.dirname(path), { recursive: true });
-      const temporary = `${path}.${process.pid}.tmp`;
-      await this.fs.writeFile(temporary, commit);
-      await this.fs.rename(temporary, path);
-    });
+    await this.appear(path, (temporary) => this.fs.writeFile(temporary, commit));
   }
 
   /** Makes the folders of a commit. */
@@ -68,17 +63,28 @@ export class CachedRepository {
   async link(commit: string, name: string, etag: string): Promise<void> {
     const path = this.path.join(this.snapshot(commit), name);
     const target = this.path.relative(this.path.dirname(path), this.blob(etag));
-    await this.attempt(path, async () => {
-      await this.fs.mkdir(this.path.dirname(path), { recursive: true });
-      const temporary = `${path}.${process.pid}.tmp`;
-      await this.fs.rm(temporary, { force: true });
-      await this.fs.symlink(target, temporary).catch(() => this.fs.copyFile(this.blob(etag), temporary));
-      await this.fs.rename(temporary, path);
-    });
+    await this.appear(path, (temporary) =>
+      this.fs.symlink(target, temporary).catch(() => this.fs.copyFile(this.blob(etag), temporary)),
+    );
   }
 
   private refPath(revision: string): string {
     return this.path.join(this.folder, 'refs', ...revision.split('/'));
+  }
+
+  /** Makes a file under another name and renames it. The name is its own each time: one process may do the same twice at once. */
+  private async appear(path: string, make: (temporary: string) => Promise<void>): Promise<void> {
+    await this.attempt(path, async () => {
+      await this.fs.mkdir(this.path.dirname(path), { recursive: true });
+      const temporary = `${path}.${crypto.randomUUID()}.tmp`;
+      try {
+        await make(temporary);
+        await this.fs.rename(temporary, path);
+      } catch (error) {
+        await this.fs.rm(temporary, { force: true }).catch(() => undefined);
+        throw error;
+      }
+    });
   }
 
   private async attempt(path: string, work: () => Promise<void>): Promise<void> {
