@@ -20,6 +20,7 @@ import { moveLength } from '../benchmarks/decode.js';
 import { randomIds } from '../benchmarks/inputs.js';
 import { hybridConfig, llamaConfig } from '../benchmarks/models.js';
 import { copyBandwidth } from '../runner/copy-bandwidth.js';
+import { Checks, errorAgainst } from './checks.js';
 import { randomWeights } from './random-weights.js';
 
 const { values } = parseArgs({
@@ -82,21 +83,7 @@ const say = (line: string) => {
   rows.push(line);
   console.log(line);
 };
-const relative = (got: ArrayLike<number>, wanted: ArrayLike<number>) => {
-  let [difference, norm] = [0, 0];
-  for (let i = 0; i < wanted.length; i++) {
-    difference += (got[i]! - wanted[i]!) ** 2;
-    norm += wanted[i]! ** 2;
-  }
-  return got.length === wanted.length ? Math.sqrt(difference / norm) : Number.POSITIVE_INFINITY;
-};
-let failures = 0;
-function check(name: string, error: number, limit: number): void {
-  const ok = error <= limit;
-  if (!ok) failures++;
-  console.log(`${ok ? 'ok  ' : 'FAIL'} ${name}: ${error.toExponential(2)} (allowed ${limit})`);
-}
-
+const checks = new Checks();
 const SHAPES: readonly (readonly [n: number, k: number])[] = small
   ? [
       [64, 64],
@@ -125,7 +112,7 @@ async function checkProduct(x: Tensor, w: Tensor, y: Tensor, name: string): Prom
       for (let c = 0; c < k; c++) sum += input[Math.floor(i / some) * k + c]! * weight[(i % some) * k + c]!;
       return sum;
     });
-    check(`${name}, columns from ${first}`, relative(got, wanted), 1e-3);
+    checks.check(`${name}, columns from ${first}`, errorAgainst(got, wanted), 1e-3);
     part!.dispose();
     slab!.dispose();
   }
@@ -196,10 +183,10 @@ async function checkModel(name: string, layers: HybridConfig['layers'] | undefin
       const wanted = Array.from({ length: batch }, (_, row) => [
         ...all.slice((row * tokens + start) * width, (row * tokens + start + size) * width),
       ]).flat();
-      worst = Math.max(worst, relative(got, wanted));
+      worst = Math.max(worst, errorAgainst(got, wanted));
       start += size;
     }
-    check(`${name}, ${batch} rows, step by step`, worst, dtype === 'float16' ? 1e-2 : 1e-4);
+    checks.check(`${name}, ${batch} rows, step by step`, worst, dtype === 'float16' ? 1e-2 : 1e-4);
     cache.dispose();
   }
   model.dispose();
@@ -230,8 +217,7 @@ async function decode(name: string, model: HybridModel, batch: number, context: 
   const milliseconds = await time(program, steps);
   const [first] = await program.result.read();
   if (first === -1) {
-    failures++;
-    console.log(`FAIL ${name}: logits are not finite`);
+    checks.fail(`${name}: logits are not finite`);
   }
   const { dispatches, workspaceBytes } = program.statistics;
   const rate = (batch * 1000) / milliseconds;
@@ -313,6 +299,6 @@ if (work.includes('decode') || work.includes('generate')) {
       );
   }
 }
-console.log(`\n${rows.join('\n')}\n${failures} failed`);
+console.log(`\n${rows.join('\n')}\n${checks.failures} failed`);
 device.destroy();
-process.exit(failures > 0 ? 1 : 0);
+process.exit(checks.failures > 0 ? 1 : 0);

@@ -31,6 +31,7 @@ import {
   valueAndGradients,
 } from '@zebra/tensor';
 import { copyBandwidth } from '../runner/copy-bandwidth.js';
+import { Checks, errorAgainst } from './checks.js';
 import { emptyRoundTrip, timeRecorded } from './timing.js';
 
 const { values } = parseArgs({
@@ -46,7 +47,7 @@ const { description, subgroupMatrix, float16 } = device.info;
 console.log(`${description}, ${values.raw ? 'not robust' : 'robust'}, matrix units: ${subgroupMatrix.length > 0}`);
 if (!float16) throw new Error('this adapter does not compute in float16');
 
-let failures = 0;
+const checks = new Checks();
 
 /** Numbers in [−1, 1) by position, times a factor. */
 function numbers(count: number, seed: number, factor = 1): Float32Array {
@@ -71,22 +72,6 @@ function random(on: Device, shape: Shape, seed: number, factor = 1): Tensor {
     ),
     shape,
   );
-}
-
-function relativeError(a: ArrayLike<number>, b: ArrayLike<number>): number {
-  let difference = 0;
-  let norm = 0;
-  for (let i = 0; i < b.length; i++) {
-    difference += (a[i]! - b[i]!) ** 2;
-    norm += b[i]! ** 2;
-  }
-  return Math.sqrt(difference / norm);
-}
-
-function check(name: string, error: number, limit: number): void {
-  const ok = error <= limit;
-  if (!ok) failures++;
-  console.log(`${ok ? 'ok  ' : 'FAIL'} ${name}: ${error.toExponential(2)} (limit ${limit.toExponential(0)})`);
 }
 
 // ---- Correctness ----------------------------------------------------------------------------------------------------
@@ -118,15 +103,15 @@ async function checkLosses(): Promise<void> {
     const full = valueAndGradients(() => loss(hidden32, head32), [hidden32[0]!, head32[0]!], { seed });
     // The head stays a float32 master: it is rounded inside.
     const half = valueAndGradients(() => loss(hidden16, head32), [hidden16[0]!, head32[0]!], { seed });
-    check(`${name}, loss`, Math.abs((await half.value.item()) / (await full.value.item()) - 1), 1e-5);
+    checks.check(`${name}, loss`, Math.abs((await half.value.item()) / (await full.value.item()) - 1), 1e-5);
     for (const [index, what] of ['hidden states', 'head'].entries()) {
       const [got, want] = [await half.gradients[index]!.read(), await full.gradients[index]!.read()];
       // Every gradient of a logit is rounded to float16 (2⁻¹¹), that of the hidden states once more.
-      check(`${name}, gradient of ${what}`, relativeError(got, want), 1e-3);
+      checks.check(`${name}, gradient of ${what}`, errorAgainst(got, want), 1e-3);
     }
     const again = valueAndGradients(() => loss(hidden16, head32), [head32[0]!], { seed });
     const [a, b] = [await again.gradients[0]!.read(), await half.gradients[1]!.read()];
-    check(`${name}, again bit for bit`, a.every((v, i) => v === b[i]) ? 0 : 1, 0);
+    checks.check(`${name}, again bit for bit`, a.every((v, i) => v === b[i]) ? 0 : 1, 0);
     for (const made of [full, half, again]) for (const item of [made.value, ...made.gradients]) item?.dispose();
   }
   for (const item of [...hidden16, ...head16, ...hidden32, ...head32, targets, seed]) item.dispose();
@@ -173,14 +158,14 @@ async function checkOptimizer(): Promise<void> {
   let squares = 0;
   for (const list of gradients) for (const v of list) squares += v * v;
   const norm = Math.sqrt(squares);
-  check('gradient norm', Math.abs((await optimizer.gradientNorm.read())[0]! / norm - 1), 1e-5);
+  checks.check('gradient norm', Math.abs((await optimizer.gradientNorm.read())[0]! / norm - 1), 1e-5);
   const factor = Math.min(1, 1 / (norm + 1e-6));
   for (const [i, list] of start.entries()) {
     const want = list.map((w, k) => {
       const g = gradients[i]![k]! * factor;
       return w - 0.01 * (0.1 * w + g / (Math.abs(g) + 1e-8));
     });
-    check(`AdamW, ${sizes[i]} weights`, relativeError(await parameters.get(`p${i}`)!.read(), want), 1e-5);
+    checks.check(`AdamW, ${sizes[i]} weights`, errorAgainst(await parameters.get(`p${i}`)!.read(), want), 1e-5);
   }
   for (const item of [...parameters.values(), ...given.values(), optimizer, lossScale]) item.dispose();
 }
@@ -197,9 +182,9 @@ async function checkMemoryBound(): Promise<void> {
   const [full, half] = [normed(upstream, false), normed(up16, true)];
   for (const [i, name] of ['x', 'weight'].entries()) {
     // The upstream gradients are rounded to float16.
-    check(
+    checks.check(
       `rmsNorm, gradient of ${name}`,
-      relativeError(await half.gradients[i]!.read(), await full.gradients[i]!.read()),
+      errorAgainst(await half.gradients[i]!.read(), await full.gradients[i]!.read()),
       1e-3,
     );
   }
@@ -213,16 +198,16 @@ async function checkMemoryBound(): Promise<void> {
     const scale = 1 / Math.sqrt(squares / 2048 + 1e-6);
     for (let c = 0; c < 2048; c++) want[r * 2048 + c] = host[r * 2048 + c]! * scale * w[c]!;
   }
-  check('rmsNorm to float16', relativeError(await y.read(), want), 5e-4);
+  checks.check('rmsNorm to float16', errorAgainst(await y.read(), want), 5e-4);
   const x16 = cast(x, 'float16');
   const back = cast(x16, 'float32');
-  check('cast to float16 and back', relativeError(await back.read(), host), 5e-4);
+  checks.check('cast to float16 and back', errorAgainst(await back.read(), host), 5e-4);
   const both16 = valueAndGradients(() => probe(swiglu(x16, up16), up16), [x16, up16]);
   const wideUp = cast(up16, 'float32');
   const both32 = valueAndGradients(() => probe(swiglu(back, wideUp), wideUp), [back, wideUp]);
   for (const [i, name] of ['gate', 'up'].entries()) {
-    const error = relativeError(await both16.gradients[i]!.read(), await both32.gradients[i]!.read());
-    check(`swiglu, gradient of ${name}`, error, 5e-4);
+    const error = errorAgainst(await both16.gradients[i]!.read(), await both32.gradients[i]!.read());
+    checks.check(`swiglu, gradient of ${name}`, error, 5e-4);
   }
   const made = [full, half, both16, both32].flatMap(({ value, gradients }) => [value, ...gradients]);
   for (const item of [x, weight, upstream, up16, y, x16, back, wideUp, ...made]) item?.dispose();
@@ -241,7 +226,7 @@ async function checkEmbedding(): Promise<void> {
     for (let c = 0; c < width; c++) want[id * width + c]! += upstream[i * width + c]!;
   });
   // Sums of at most some hundred float32 values.
-  check('embedding gradient', relativeError(await gradients[0]!.read(), want), 1e-6);
+  checks.check('embedding gradient', errorAgainst(await gradients[0]!.read(), want), 1e-6);
   for (const item of [table, ids, g, value, ...gradients]) item?.dispose();
 }
 
@@ -438,4 +423,4 @@ report();
 const leaked = device.statistics().liveBuffers - before;
 if (leaked !== 0) console.log(`FAIL ${leaked} buffers leaked`);
 device.destroy();
-process.exit(failures > 0 || leaked !== 0 ? 1 : 0);
+process.exit(checks.failures > 0 || leaked !== 0 ? 1 : 0);

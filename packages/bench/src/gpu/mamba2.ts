@@ -33,6 +33,7 @@ import {
   valueAndGradients,
 } from '@zebra/tensor';
 import { copyBandwidth } from '../runner/copy-bandwidth.js';
+import { Checks, errorAgainst } from './checks.js';
 import { emptyRoundTrip, timeRecorded } from './timing.js';
 
 const { values } = parseArgs({
@@ -54,24 +55,7 @@ console.log(
 );
 if (!float16) throw new Error('this adapter does not compute in float16');
 
-let failures = 0;
-
-function relativeError(a: ArrayLike<number>, b: ArrayLike<number>): number {
-  let difference = 0;
-  let norm = 0;
-  for (let i = 0; i < b.length; i++) {
-    difference += (a[i]! - b[i]!) ** 2;
-    norm += b[i]! ** 2;
-  }
-  const error = Math.sqrt(difference / norm);
-  return Number.isFinite(error) ? error : Number.POSITIVE_INFINITY;
-}
-
-function check(name: string, error: number, limit: number): void {
-  const ok = error <= limit;
-  if (!ok) failures++;
-  console.log(`${ok ? 'ok  ' : 'FAIL'} ${name}: ${error.toExponential(2)} (limit ${limit.toExponential(0)})`);
-}
+const checks = new Checks();
 
 /** A loss of one element whose gradient is a tensor at hand: forward and backward cost nothing of their own. */
 const probeOp = defineOp<{ readonly g: Tensor }>({
@@ -139,14 +123,14 @@ async function checkScan(size: ScanSize, packed = false): Promise<void> {
     }, inputs);
   const [got, want] = [run(list, g), run(wide, wideG)];
   // Operands of every product are rounded to float16 (2⁻¹¹ at most), and so are the results.
-  check(`${label}, y`, relativeError(await got.value.y.read(), await want.value.y.read()), 1e-3);
+  checks.check(`${label}, y`, errorAgainst(await got.value.y.read(), await want.value.y.read()), 1e-3);
   for (const [i, name] of ['x', 'B', 'C', 'dt', 'dt_bias', 'A_log', 'D'].entries()) {
-    const error = relativeError(await got.gradients[i]!.read(), await want.gradients[i]!.read());
-    check(`${label}, gradient of ${name}`, error, 3e-3);
+    const error = errorAgainst(await got.gradients[i]!.read(), await want.gradients[i]!.read());
+    checks.check(`${label}, gradient of ${name}`, error, 3e-3);
   }
   const again = run(list, g);
   const [a, b] = [await again.gradients[5]!.read(), await got.gradients[5]!.read()];
-  check(`${label}, again bit for bit`, a.every((v, i) => v === b[i]) ? 0 : 1, 0);
+  checks.check(`${label}, again bit for bit`, a.every((v, i) => v === b[i]) ? 0 : 1, 0);
   const made = [got, want, again].flatMap(({ value, gradients }) => [value.loss, value.y, ...gradients]);
   for (const item of [...list, ...wide, g, wideG, segments, ...made]) item?.dispose();
   device.trim();
@@ -173,10 +157,10 @@ async function checkPart(
     }, inputs);
   const [got, want] = [run(list, g), run(wide, wideG)];
   // The results alone are rounded.
-  check(`${name}, y`, relativeError(await got.value.y.read(), await want.value.y.read()), 5e-4);
+  checks.check(`${name}, y`, errorAgainst(await got.value.y.read(), await want.value.y.read()), 5e-4);
   for (const i of shapes.keys()) {
-    const error = relativeError(await got.gradients[i]!.read(), await want.gradients[i]!.read());
-    check(`${name}, gradient ${i}`, error, 5e-4);
+    const error = errorAgainst(await got.gradients[i]!.read(), await want.gradients[i]!.read());
+    checks.check(`${name}, gradient ${i}`, error, 5e-4);
   }
   const made = [got, want].flatMap(({ value, gradients }) => [value.loss, value.y, ...gradients]);
   for (const item of [...list, ...wide, g, wideG, ...made]) item?.dispose();
@@ -204,12 +188,12 @@ async function checkLayer({ layer, weights }: ReturnType<typeof layerOf>): Promi
       return { loss: probe(y, g), y };
     }, [input, ...weights.values()]);
   const [got, want] = [run(x), run(wide)];
-  check('layer, y', relativeError(await got.value.y.read(), await want.value.y.read()), 5e-3);
+  checks.check('layer, y', errorAgainst(await got.value.y.read(), await want.value.y.read()), 5e-3);
   for (const [i, name] of ['x', ...weights.keys()].entries()) {
-    const error = relativeError(await got.gradients[i]!.read(), await want.gradients[i]!.read());
+    const error = errorAgainst(await got.gradients[i]!.read(), await want.gradients[i]!.read());
     // The norm takes the scale out of y, which is hardly more than D·x at first: D's gradient is what remains of sums that
     // all but cancel.
-    check(`layer, gradient of ${name}`, error, name === 'D' || name === 'A_log' ? 0.1 : 1e-2);
+    checks.check(`layer, gradient of ${name}`, error, name === 'D' || name === 'A_log' ? 0.1 : 1e-2);
   }
   const made = [got, want].flatMap(({ value, gradients }) => [value.loss, value.y, ...gradients]);
   for (const item of [x, wide, g, ...made]) item?.dispose();
@@ -435,6 +419,6 @@ for (const { name, milliseconds, bytes, flops, peer } of rows) {
     `${name.padEnd(48)} ${milliseconds.toFixed(4).padStart(8)} ${rate.padStart(6)} ${share.padStart(8)} ${speed.padStart(8)}  ${peers.padStart(8)}`,
   );
 }
-console.log(failures === 0 ? 'all numbers right' : `${failures} numbers WRONG`);
+console.log(checks.failures === 0 ? 'all numbers right' : `${checks.failures} numbers WRONG`);
 device.destroy();
-process.exit(failures === 0 ? 0 : 1);
+process.exit(checks.failures === 0 ? 0 : 1);
