@@ -40,6 +40,7 @@ const accumulateKernel = defineKernel({
   bindings: { a: 'read', b: 'read', y: 'write' },
   params: { count: 'u32' },
   vectors: vectorsWhere(['a', 'b', 'y']),
+  itemwise: () => ['a', 'b', 'y'],
   workgroup: wideWorkgroup,
   source: (variant) => {
     const { has } = variant;

@@ -69,6 +69,7 @@ const fillKernel = defineKernel({
   name: 'fill',
   bindings: { x: 'write' },
   params: { count: 'u32', value: 'f32' },
+  itemwise: () => ['x'],
   source: () => linearMain('p.count', '  x[i] = x_t(p.value);'),
 });
 

@@ -3,7 +3,7 @@ import { ZebraError } from '../errors.js';
 import { BYTES } from './dtype.js';
 import type { HostTensor } from './host.js';
 import { keep, scope } from './scope.js';
-import { elementCount, type TensorSpec } from './shape.js';
+import { elementCount, showShape, type TensorSpec } from './shape.js';
 import { currentTape, withTape } from './tape.js';
 import { Tensor } from './tensor.js';
 
@@ -147,8 +147,17 @@ function hold(tensor: Tensor, saved: readonly number[] | undefined, index: numbe
   return handle;
 }
 
+/** Elements of a tensor, at most: kernels count them in 32 bits, and invocations past the last one as well. */
+const MOST_ELEMENTS = 2 ** 32 - 2 ** 25;
+
 /** Memory of a tensor, contents undefined. */
 export function allocateTensor(device: Device, spec: TensorSpec): Tensor {
+  if (elementCount(spec.shape) > MOST_ELEMENTS) {
+    throw new ZebraError(
+      'memory',
+      `a tensor of shape ${showShape(spec.shape)} was asked for; kernels count at most ${MOST_ELEMENTS} elements. Use smaller chunks.`,
+    );
+  }
   const storage = device.allocate(elementCount(spec.shape) * BYTES[spec.dtype], spec);
   return new Tensor(device, storage, { shape: [...spec.shape], dtype: spec.dtype });
 }

@@ -15,6 +15,11 @@ export const WGSL_TYPE: Readonly<Record<DType, string>> = {
   uint32: 'u32',
 };
 
+/** Bytes of an element as WGSL sees it. */
+export function wgslBytes(dtype: DType): number {
+  return WGSL_TYPE[dtype] === 'f16' ? 2 : 4;
+}
+
 /** Host arrays that a tensor can be made from. Plain numbers are rounded to the tensor's dtype. */
 export type HostData =
   | Float32Array

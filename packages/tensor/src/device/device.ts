@@ -1,11 +1,12 @@
 import type { DType } from '../core/dtype.js';
-import { WGSL_TYPE } from '../core/dtype.js';
 import type { TensorSpec } from '../core/shape.js';
 import { ZebraError } from '../errors.js';
-import type { Command, DispatchCommand, Pipeline } from './command.js';
+import type { Command, DispatchCommand } from './command.js';
 import { EagerQueue } from './eager.js';
 import type { GpuDevice, GpuSupportedLimits } from './gpu-types.js';
-import { assembleSource, type Kernel, type KernelVariant, packParams } from './kernel.js';
+import { type Kernel, type KernelVariant, packParams } from './kernel.js';
+import { piecesOf } from './pieces.js';
+import { PipelineCache } from './pipelines.js';
 import { poisonKernel } from './poison.js';
 import { BufferPool, type PoolStatistics } from './pool.js';
 import type { KernelTime } from './profile.js';
@@ -63,6 +64,11 @@ export interface DeviceOptions {
    */
   readonly memoryLimit?: number;
   /**
+   * Bytes that a kernel binds at once, at most, from 256 on. Larger tensors are bound in pieces, which is slower; for
+   * tests of just that. Default: the adapter's limit.
+   */
+  readonly bindingLimit?: number;
+  /**
    * Emulate matrix units in plain WGSL (slowly) where float16 is there, so that kernels meant for them can be tested on
    * any such adapter; subgroups count as not there then. Default false.
    */
@@ -104,11 +110,11 @@ export class Device {
   readonly info: DeviceInfo;
   readonly limits: GpuSupportedLimits;
   readonly poison: boolean;
+  /** Bytes that a kernel binds at once, at most: larger tensors are bound in pieces. */
+  readonly bindingLimit: number;
   private readonly pool: BufferPool;
   private readonly queue: EagerQueue;
-  /** By the kernel itself: two authors may give two kernels one name. */
-  private readonly pipelines = new WeakMap<Kernel, Map<string, Pipeline>>();
-  private pipelineCount = 0;
+  private readonly pipelines: PipelineCache;
   private recorder: Recorder | undefined;
   private operation: string | undefined;
   private failure: Error | undefined;
@@ -119,8 +125,10 @@ export class Device {
     this.limits = gpu.limits;
     this.info = describeWith(info, options);
     this.poison = options.poison ?? false;
+    this.bindingLimit = Math.min(options.bindingLimit ?? Infinity, gpu.limits.maxStorageBufferBindingSize);
+    this.pipelines = new PipelineCache(gpu, this.info, this.bindingLimit);
     this.pool = new BufferPool(gpu, {
-      maxBufferSize: Math.min(gpu.limits.maxBufferSize, gpu.limits.maxStorageBufferBindingSize),
+      maxBufferSize: gpu.limits.maxBufferSize,
       memoryLimit: options.memoryLimit,
       // More telling than the errors that follow it, from commands that use the buffer.
       onOutOfMemory: (error) => {
@@ -180,7 +188,27 @@ export class Device {
     this.assertOpen();
     const present = Object.keys(kernel.bindings).filter((name) => options.bindings[name] !== undefined);
     const bindings = present.map((name) => options.bindings[name] as BoundRange);
-    const pipeline = this.pipelineFor(kernel, present, bindings, options.constants ?? {});
+    const large = bindings.some(({ size }) => size > this.bindingLimit);
+    if (!large) {
+      this.dispatchBound(kernel, options, present, bindings, bindings);
+      return;
+    }
+    for (const part of this.pipelines.cutByItems(kernel, options, present)) {
+      const ranges = present.map((name) => part.bindings[name] as BoundRange);
+      const pieces = ranges.flatMap((range) => piecesOf(range, this.bindingLimit));
+      this.dispatchBound(kernel, part, present, ranges, pieces);
+    }
+  }
+
+  /** @param ranges what the kernel sees, by the names in `present`; `bindings` what is bound for it */
+  private dispatchBound(
+    kernel: Kernel,
+    options: DispatchOptions,
+    present: readonly string[],
+    ranges: readonly BoundRange[],
+    bindings: readonly BoundRange[],
+  ): void {
+    const pipeline = this.pipelines.get(kernel, present, ranges, options.constants ?? {});
     const command: DispatchCommand = {
       kind: 'dispatch',
       pipeline,
@@ -292,7 +320,7 @@ export class Device {
       ...this.pool.statistics,
       dispatches: this.queue.dispatches,
       submits: this.queue.submits,
-      pipelines: this.pipelineCount,
+      pipelines: this.pipelines.count,
     };
   }
 
@@ -333,78 +361,7 @@ export class Device {
 
   /** Invocations of a workgroup of a kernel on this device, for its callers to count workgroups. */
   workgroupOf(kernel: Kernel, variant?: Partial<KernelVariant>): number {
-    if (typeof kernel.workgroup === 'number')
-      return Math.min(kernel.workgroup, this.limits.maxComputeInvocationsPerWorkgroup);
-    if (kernel.workgroup) return kernel.workgroup(this.baseVariant(variant?.constants ?? {}));
-    return 64;
-  }
-
-  private baseVariant(constants: KernelVariant['constants']): Omit<KernelVariant, 'workgroup'> {
-    const none = (): never => {
-      throw new TypeError('a workgroup size cannot depend on bindings');
-    };
-    const { software, subgroups, matrixEmulated } = this.info;
-    return { dtype: none, has: none, constants, software, subgroups, matrixEmulated };
-  }
-
-  private pipelineFor(
-    kernel: Kernel,
-    present: readonly string[],
-    bindings: readonly BoundRange[],
-    constants: KernelVariant['constants'],
-  ): Pipeline {
-    const dtypes = bindings.map((range) => range.dtype);
-    const key = `${present.join()}|${dtypes.join()}|${JSON.stringify(constants)}`;
-    const variants = this.variantsOf(kernel);
-    const known = variants.get(key);
-    if (known) return known;
-    const dtypeOf = new Map(present.map((name, index) => [name, dtypes[index] as DType]));
-    for (const [name, dtype] of dtypeOf) {
-      if (dtype === 'float16' && !this.info.float16) {
-        throw new ZebraError(
-          'dtype',
-          `kernel ${kernel.name}: ${name} is float16, which this adapter can only store. cast() it to float32.`,
-        );
-      }
-      if (WGSL_TYPE[dtype] === undefined)
-        throw new ZebraError('dtype', `kernel ${kernel.name}: ${name} has dtype ${dtype}`);
-    }
-    const variant: KernelVariant = {
-      ...this.baseVariant(constants),
-      dtype: (name) => dtypeOf.get(name) as DType,
-      has: (name) => dtypeOf.has(name),
-      workgroup: this.workgroupOf(kernel, { constants }),
-    };
-    const pipeline = this.compile(kernel, assembleSource(kernel, variant, present), present);
-    variants.set(key, pipeline);
-    this.pipelineCount++;
-    return pipeline;
-  }
-
-  private variantsOf(kernel: Kernel): Map<string, Pipeline> {
-    let variants = this.pipelines.get(kernel);
-    if (!variants) {
-      variants = new Map();
-      this.pipelines.set(kernel, variants);
-    }
-    return variants;
-  }
-
-  private compile(kernel: Kernel, code: string, present: readonly string[]): Pipeline {
-    const entries: GPUBindGroupLayoutEntry[] = present.map((name, binding) => ({
-      binding,
-      visibility: 0x4 /* COMPUTE */,
-      buffer: { type: kernel.bindings[name] === 'write' ? 'storage' : 'read-only-storage' },
-    }));
-    if (kernel.params) entries.push({ binding: entries.length, visibility: 0x4, buffer: { type: 'uniform' } });
-    const layout = this.gpu.createBindGroupLayout({ entries });
-    const module = this.gpu.createShaderModule({ label: kernel.name, code });
-    const pipeline = this.gpu.createComputePipeline({
-      label: kernel.name,
-      layout: this.gpu.createPipelineLayout({ bindGroupLayouts: [layout] }),
-      compute: { module, entryPoint: 'main' },
-    });
-    return { name: kernel.name, pipeline, layout };
+    return this.pipelines.workgroupOf(kernel, variant?.constants);
   }
 }
 

@@ -1,11 +1,15 @@
 import type { Command } from './command.js';
 import { bindGroupFor, CommandWriter, PARAM_STRIDE } from './encoder.js';
 import type { GpuBindGroup, GpuBuffer, GpuCommandBuffer, GpuDevice } from './gpu-types.js';
+import { piecesOf } from './pieces.js';
 import type { BufferPool } from './pool.js';
 import { settle } from './settle.js';
 import type { StorageRange } from './storage.js';
 
 const MAX_PENDING = 512;
+
+/** Bytes that go between host and device at once: drivers stage them, and do not take any size. */
+const TRANSFER_BYTES = 2 ** 28;
 
 /**
  * Runs commands as they come: they gather in one encoder and one compute pass, and are submitted when something is
@@ -61,21 +65,38 @@ export class EagerQueue {
   /** Writes host bytes to a range. Pending commands go first, so that the write cannot overtake them. */
   write(range: StorageRange, bytes: Uint8Array): void {
     this.flush();
-    this.device.queue.writeBuffer(range.storage.buffer as GpuBuffer, range.offset, bytes, 0, bytes.byteLength);
+    const buffer = range.storage.buffer as GpuBuffer;
+    for (let at = 0; at < bytes.byteLength; at += TRANSFER_BYTES) {
+      const count = Math.min(TRANSFER_BYTES, bytes.byteLength - at);
+      this.device.queue.writeBuffer(buffer, range.offset + at, bytes, at, count);
+    }
   }
 
   /** Reads a range once everything before it has run. */
   async read(range: StorageRange): Promise<ArrayBuffer> {
-    const size = Math.ceil(range.size / 4) * 4;
-    const staging = this.device.createBuffer({ size, usage: 0x01 /* MAP_READ */ | 0x08 /* COPY_DST */ });
+    // All of it is copied out now: what runs later must not change what is read.
+    const pieces = piecesOf({ ...range, size: Math.ceil(range.size / 4) * 4 }, TRANSFER_BYTES).map((piece) => {
+      const usage = 0x01 /* MAP_READ */ | 0x08; /* COPY_DST */
+      return { piece, staging: this.device.createBuffer({ size: piece.size, usage }) };
+    });
     this.writer ??= new CommandWriter(this.device);
-    this.writer.copyOut({ ...range, size }, staging);
+    for (const { piece, staging } of pieces) this.writer.copyOut(piece, staging);
     this.flush();
     try {
-      await settle(staging.mapAsync(0x01), this.software);
-      return staging.getMappedRange().slice(0);
+      const mapped: ArrayBuffer[] = [];
+      for (const { staging } of pieces) {
+        await settle(staging.mapAsync(0x01), this.software);
+        mapped.push(staging.getMappedRange());
+      }
+      const [only] = mapped;
+      if (only && mapped.length === 1) return only.slice(0);
+      const whole = new Uint8Array(mapped.reduce((sum, { byteLength }) => sum + byteLength, 0));
+      mapped.forEach((bytes, k) => {
+        whole.set(new Uint8Array(bytes), k * TRANSFER_BYTES);
+      });
+      return whole.buffer;
     } finally {
-      staging.destroy();
+      for (const { staging } of pieces) staging.destroy();
     }
   }
 

@@ -1,6 +1,7 @@
 import type { DType } from '../core/dtype.js';
-import { WGSL_TYPE } from '../core/dtype.js';
+import { WGSL_TYPE, wgslBytes } from '../core/dtype.js';
 import type { Device } from './device.js';
+import { type Cuts, pieceFunctions, pieceName, throughPieces, UNCUT } from './pieces.wgsl.js';
 
 /** Scalar parameter types of a kernel. */
 type ParamType = 'u32' | 'i32' | 'f32';
@@ -40,6 +41,12 @@ export interface Kernel {
   readonly vectors?: (variant: KernelVariant) => Readonly<Record<string, 2 | 4>>;
   /** Invocations a workgroup; the device's default (one row of lanes) otherwise. */
   readonly workgroup?: number | ((variant: Omit<KernelVariant, 'workgroup'>) => number);
+  /**
+   * Bindings of which invocation i of `p.count` touches element i and no other, by a variant's constants. A dispatch
+   * over tensors that are larger than one binding is then cut into several; those of other kernels, and other bindings,
+   * are bound in pieces. Default: none.
+   */
+  readonly itemwise?: (constants: KernelVariant['constants']) => readonly string[];
   /** WGSL with an entry point `main` (see {@link linearMain}). */
   readonly source: (variant: KernelVariant) => string;
 }
@@ -114,23 +121,41 @@ ${body}
 }`;
 }
 
-/** Writes the generated header in front of a kernel's own source. */
-export function assembleSource(kernel: Kernel, variant: KernelVariant, present: readonly string[]): string {
+/**
+ * Writes the generated header in front of a kernel's own source. Bindings that are cut are declared piece by piece, and
+ * read and written through functions.
+ */
+export function assembleSource(
+  kernel: Kernel,
+  variant: KernelVariant,
+  present: readonly string[],
+  cuts: Cuts = UNCUT,
+): string {
   const lines: string[] = [];
   if (present.some((name) => variant.dtype(name) === 'float16')) lines.push('enable f16;');
   lines.push(...(typeof kernel.directives === 'function' ? kernel.directives(variant) : (kernel.directives ?? [])));
-  const body = kernel.source(variant);
+  let body = kernel.source(variant);
   if (variant.subgroups && /\bsubgroup[A-Z]/.test(body)) lines.push('enable subgroups;');
   lines.push(`const WORKGROUP: u32 = ${variant.workgroup}u;`);
   const vectors = kernel.vectors?.(variant) ?? {};
   let slot = 0;
+  const declare = (name: string, access: string, element: string) =>
+    lines.push(`@group(0) @binding(${slot++}) var<storage, ${access}> ${name}: array<${element}>;`);
   for (const name of present) {
-    const scalar = WGSL_TYPE[variant.dtype(name)];
+    const dtype = variant.dtype(name);
     const width = vectors[name];
-    const element = width ? `vec${width}<${scalar}>` : scalar;
     const access = kernel.bindings[name] === 'write' ? 'read_write' : 'read';
-    lines.push(`alias ${name}_t = ${element};`);
-    lines.push(`@group(0) @binding(${slot++}) var<storage, ${access}> ${name}: array<${name}_t>;`);
+    const element = `${name}_t`;
+    lines.push(`alias ${element} = ${width ? `vec${width}<${WGSL_TYPE[dtype]}>` : WGSL_TYPE[dtype]};`);
+    const pieces = cuts.counts.get(name) ?? 1;
+    if (pieces === 1) {
+      declare(name, access, element);
+      continue;
+    }
+    for (let k = 0; k < pieces; k++) declare(pieceName(name, k), access, element);
+    const length = cuts.bytes / (wgslBytes(dtype) * (width ?? 1));
+    lines.push(pieceFunctions({ name, access: kernel.bindings[name]!, element, pieces, length }));
+    body = throughPieces(body, name);
   }
   const params = Object.entries(kernel.params ?? {});
   if (params.length > 0) {

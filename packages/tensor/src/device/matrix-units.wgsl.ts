@@ -135,8 +135,8 @@ ${[...this.functions.values()].join('\n')}`;
   for (var r = 0u; r < ${m}u * matrix_one; r++) { for (var c = 0u; c < ${n / 4}u * matrix_one; c++) {
     var total = matrix_values[(sum + r * ${n}u) / 4u + c];
     for (var i = 0u; i < ${k / 4}u * matrix_one; i++) {
-      let a = matrix_values[(left + r * ${k}u) / 4u + i];
-${[0, 1, 2, 3].map((e) => `      total += a[${e}] * matrix_values[(right + (i * 4u + ${e}u) * ${n}u) / 4u + c];`).join('\n')}
+      let row = matrix_values[(left + r * ${k}u) / 4u + i];
+${[0, 1, 2, 3].map((e) => `      total += row[${e}] * matrix_values[(right + (i * 4u + ${e}u) * ${n}u) / 4u + c];`).join('\n')}
     }
     matrix_values[(sum + r * ${n}u) / 4u + c] = total;
   } }

@@ -81,6 +81,7 @@ describe('a GPU that runs out of memory', () => {
       memoryLimit: undefined,
       onOutOfMemory: (error) => told.push(error),
     });
+    expect(() => pool.allocate(2 ** 31 + 16)).toThrow(/2147483664 bytes.*this adapter's largest is 2147483648/);
     pool.allocate(2 ** 20, { operation: 'small' });
     expect(scopes).toBe(0);
     pool.allocate(2 ** 28, { operation: 'linear', spec: { shape: [8192, 8192], dtype: 'float32' } });

@@ -5,5 +5,6 @@ export const poisonKernel = defineKernel({
   name: 'poison',
   bindings: { x: 'write' },
   params: { count: 'u32' },
+  itemwise: () => ['x'],
   source: () => linearMain('p.count', '  x[i] = 0x7fc07fc0u;'),
 });

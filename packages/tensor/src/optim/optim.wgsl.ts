@@ -132,6 +132,7 @@ export const adamWKernel = defineKernel({
   bindings: { weight: 'write', gradient: 'read', m: 'write', v: 'write', h: 'read', status: 'read' },
   params: { count: 'u32', beta1: 'f32', beta2: 'f32', epsilon: 'f32', decay: 'f32' },
   vectors: vectorsWhere(['weight', 'gradient', 'm', 'v']),
+  itemwise: () => ['weight', 'gradient', 'm', 'v'],
   workgroup: wideWorkgroup,
   source: ({ constants }) =>
     `alias real = ${constants['vector'] ? 'vec4<f32>' : 'f32'};\n` +

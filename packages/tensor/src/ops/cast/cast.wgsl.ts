@@ -58,6 +58,7 @@ export const nativeCastKernel = defineKernel({
   bindings: { x: 'read', y: 'write' },
   params: { count: 'u32' },
   vectors: rowVectors('x', 'y'),
+  itemwise: () => ['x', 'y'],
   workgroup: wideWorkgroup,
   source: (variant) =>
     vectorHelpers(variant.constants['width']) +

@@ -33,6 +33,7 @@ function kernelOf(name: string, expression: string, withGradient: boolean): Kern
     bindings: { a_in: 'read', b_in: 'read', ...g, y: 'write' },
     params: { count: 'u32', ...(STRIDE_PARAMS as Record<string, 'u32'>) },
     vectors: vectorsWhere(names),
+    itemwise: ({ same }) => (same ? names : []),
     workgroup: wideWorkgroup,
     source: (variant) => {
       const value = `${factor}(${expression})`;

@@ -20,6 +20,7 @@ function forwardKernel(name: string, row: UnaryRow): Kernel {
     bindings: { x_in: 'read', y_out: 'write' },
     params: { count: 'u32', a: 'f32' },
     vectors: vectorsWhere(['x_in', 'y_out']),
+    itemwise: () => ['x_in', 'y_out'],
     workgroup: wideWorkgroup,
     source: (variant) => UNARY_HELPERS + pointwiseMain(variant, { x: 'x_in' }, 'y_out', row.wgsl),
   });
@@ -31,6 +32,7 @@ function backwardKernel(name: string, row: UnaryRow): Kernel {
     bindings: { x_in: 'read', y_in: 'read', g_in: 'read', d: 'write' },
     params: { count: 'u32', a: 'f32' },
     vectors: vectorsWhere(['x_in', 'y_in', 'g_in', 'd']),
+    itemwise: () => ['x_in', 'y_in', 'g_in', 'd'],
     workgroup: wideWorkgroup,
     // Loads that a row does not use are dropped by the compiler.
     source: (variant) =>

@@ -10,6 +10,7 @@ export const forwardKernel = defineKernel({
   bindings: { gate: 'read', up: 'read', y: 'write' },
   params: { count: 'u32' },
   vectors: rowVectors('gate', 'up', 'y'),
+  itemwise: () => ['gate', 'up', 'y'],
   workgroup: wideWorkgroup,
   source: (variant) =>
     vectorHelpers(variant.constants['width']) +
@@ -28,6 +29,7 @@ export const gradientKernel = defineKernel({
   bindings: { g: 'read', gate: 'read', up: 'read', d_gate: 'write', d_up: 'write' },
   params: { count: 'u32' },
   vectors: rowVectors('g', 'gate', 'up', 'd_gate', 'd_up'),
+  itemwise: () => ['g', 'gate', 'up', 'd_gate', 'd_up'],
   workgroup: wideWorkgroup,
   source: (variant) =>
     vectorHelpers(variant.constants['width']) +
