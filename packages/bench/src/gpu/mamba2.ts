@@ -250,12 +250,12 @@ function scanWork({ batch, length, heads, shared, size }: ScanSize) {
 async function timeScan(size: ScanSize, details: boolean, peers?: readonly [number, number]): Promise<void> {
   const { list, g } = scanInputs(size);
   const work = scanWork(size);
-  const label = `scan B${size.batch} T${size.length} H${size.heads}/${size.shared}`;
+  const label = `scan B${size.batch} T${size.length} H${size.heads}/${size.shared} ${size.size}`;
   const forward = () => scan(list);
   const both = () => void valueAndGradients(() => probe(forward(), g), list);
-  for (const parts of details ? [1, 2] : [0]) {
-    if (parts) rewrite = (...call) => cutInto(parts, ...call);
-    const suffix = parts ? `, parts ${parts}` : '';
+  for (const taken of details ? [64, 32] : [0]) {
+    if (taken) rewrite = (...call) => takeRows(taken, ...call);
+    const suffix = taken ? `, ${taken} rows` : '';
     await time({
       name: `${label} forward${suffix}`,
       ...{ bytes: work.forward[0], flops: work.forward[1] },
@@ -281,22 +281,31 @@ async function timeScan(size: ScanSize, details: boolean, peers?: readonly [numb
   device.trim();
 }
 
-/** The walks over chunks with heads in so many parts, whatever they were to be cut into. */
-function cutInto(parts: number, ...[kernel, options]: Dispatch): Dispatch {
+/** The walks over chunks with so many rows of a head's state a workgroup, whatever they were to take. */
+function takeRows(taken: number, ...[kernel, options]: Dispatch): Dispatch {
   const { constants = {}, params = {}, groups } = options;
   if (!/matrix_(forward|edges)$/.test(kernel.name)) return [kernel, options];
-  const factor = parts / (constants['parts'] as number);
-  const count = params['count']! * factor;
-  const changed = { ...constants, parts, headDim: (constants['headDim'] as number) / factor };
+  const count = (params['count']! * (constants['rows'] as number)) / taken;
   return [
     kernel,
     {
       ...options,
-      constants: changed,
+      constants: { ...constants, rows: taken },
       params: { ...params, count },
       groups: typeof groups === 'number' ? count : [count, 1, groups[2]],
     },
   ];
+}
+
+/** What the float32 kernels take for a scan. */
+async function timeFloat32(size: ScanSize): Promise<void> {
+  const { list, g } = scanInputs(size);
+  const wide = [...list, g].map((item) => keep(cast(item, 'float32')));
+  const inputs = wide.slice(0, -1);
+  const both = () => void valueAndGradients(() => probe(scan(inputs), wide.at(-1)!), inputs);
+  await time({ name: '  the same in float32', run: both });
+  for (const item of [...list, g, ...wide]) item.dispose();
+  device.trim();
 }
 
 async function timeParts(): Promise<void> {
@@ -386,6 +395,8 @@ if (small) {
   await checkScan({ batch: 2, length: 300, heads: 4, shared: 2, size });
   await checkScan({ batch: 2, length: 300, heads: 4, shared: 4, size }, true);
   await checkScan({ batch: 1, length: 2048, heads: 32, shared: 8, size });
+  await checkScan({ batch: 1, length: 700, heads: 6, shared: 2, size: 128 }, true);
+  await checkScan({ batch: 1, length: 2048, heads: 24, shared: 8, size: 128 });
 }
 const [batch, length, channels] = small ? [1, 70, 64] : [2, 300, 3072];
 await checkPart('convolution', [[batch, length, channels], [channels, 1, 4], [channels]], 1, ([x, w, b]) =>
@@ -403,6 +414,10 @@ if (small) {
 } else {
   await timeScan({ batch: 8, length: 2048, heads: 32, shared: 32, size }, true, [0.55, 3.8]);
   await timeScan({ batch: 4, length: 2048, heads: 32, shared: 8, size }, true);
+  // The heads of Llama-3.2-3B, and of most models beyond 1B.
+  const large = { batch: 4, length: 2048, heads: 24, shared: 8, size: 128 };
+  await timeScan(large, true);
+  await timeFloat32(large);
 }
 await timeParts();
 await timeLayer(made);

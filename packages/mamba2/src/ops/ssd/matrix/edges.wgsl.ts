@@ -2,6 +2,7 @@ import { defineKernel, type KernelVariant, MatrixUnits, matrixDirectives } from 
 import { CHUNK } from '../gates.wgsl.js';
 import { OPERAND_PARAMS } from './forward.wgsl.js';
 import {
+  cutsOf,
   eachVector,
   FUNCTIONS,
   floats,
@@ -20,16 +21,20 @@ import {
 } from './tiles.wgsl.js';
 
 /** Workgroup memory of the walk over the chunks' edges, in parts. */
-export function edgesMemory({ headDim, stateSize }: ScanConstants) {
-  const u = halves(0, CHUNK, headDim);
-  const v = halves(u.size, CHUNK, stateSize);
-  const added = floats(v.at + v.size, headDim, stateSize);
+function edgesMemory({ rows, columns }: ScanConstants) {
+  const u = halves(0, CHUNK, rows);
+  const v = halves(u.size, CHUNK, columns);
+  const added = floats(v.at + v.size, rows, columns);
   return { u, v, added, size: added.at + added.size };
 }
 
+/** Bytes of workgroup memory. */
+export const edgesBytes = (constants: ScanConstants) => 16 * edgesMemory(constants).size;
+
 /**
  * The states that enter each chunk and, in the workgroups of z = 1, the gradients that are carried into each chunk from
- * its right, both [B, H, chunks, P, N]: one workgroup a head of a sequence, with the state in float32 registers. With
+ * its right, both [B, H, chunks, P, N]: one workgroup a head of a sequence (or some rows and columns of its state), with
+ * the state in float32 registers. With
  * `initial` it starts from that; with `initial_gradient` it leaves the gradient of that there.
  */
 export const matrixEdgesKernel = defineKernel({
@@ -66,7 +71,8 @@ export const matrixEdgesKernel = defineKernel({
 });
 
 function source(constants: ScanConstants, units: MatrixUnits, { has }: KernelVariant): string {
-  const { headDim: rows, stateSize: cols, parts } = constants;
+  const { headDim, stateSize, rows, columns: cols } = constants;
+  const { parts, blocks } = cutsOf(constants);
   const m = edgesMemory(constants);
   const sums = sumsOf('added', rows, cols);
   const along = (region: typeof m.u) => ({ region, alongK: false });
@@ -94,15 +100,18 @@ function source(constants: ScanConstants, units: MatrixUnits, { has }: KernelVar
 ${fetchU}
 ${fetchV}
     }`;
-  const stateAt = `let at = item * ${(rows * cols) / 4}u + unit * 2u;`;
+  const stateAt = `let at = ((head * ${headDim}u + part * ${rows}u + row) * ${stateSize}u + block * ${cols}u) / 4u + column * 2u;`;
+  const edgeAt = `let at = edge + row * ${stateSize / 8}u + column;`;
   const body = /* wgsl */ `
   let reverse = wid.z == 1u;
-  let part = item % ${parts}u;
-  let h = item / ${parts}u % p.heads;
-  let sequence = item / (${parts}u * p.heads);
+  let block = item % ${blocks}u;
+  let part = item / ${blocks}u % ${parts}u;
+  let head = item / ${blocks * parts}u;
+  let h = head % p.heads;
+  let sequence = head / p.heads;
   let x_at = p.x_at + sequence * p.length * p.x_step + ((h / p.group) * ${parts}u + part) * ${rows / 8}u;
-  let b_at = p.b_at + sequence * p.length * p.b_step + (h / p.group) * ${cols / 8}u;
-  let c_at = p.c_at + sequence * p.length * p.c_step + h * ${cols / 8}u;
+  let b_at = p.b_at + sequence * p.length * p.b_step + (h / p.group) * ${stateSize / 8}u + block * ${cols / 8}u;
+  let c_at = p.c_at + sequence * p.length * p.c_step + h * ${stateSize / 8}u + block * ${cols / 8}u;
   let dy_at = p.dy_at + sequence * p.length * p.dy_step + (h * ${parts}u + part) * ${rows / 8}u;
 ${range(rounds(rows, cols))
   .map((u) => `  var low${u} = vec4<f32>(); var high${u} = vec4<f32>();`)
@@ -123,10 +132,12 @@ ${sums.map((name) => `  ${units.declare(name)}`).join('\n')}
     let left = from_start(next_end);
 ${eachVector(CHUNK, rows, (u) => `${halvesAt(m.u)} = next_u${u};`)}
 ${eachVector(CHUNK, cols, (u) => `${halvesAt(m.v)} = next_v${u};`)}
-    let edge_chunk = item / ${parts}u * p.chunks + select(step, p.chunks - 1u - step, reverse);
-    let edge = (edge_chunk * ${parts}u + part) * ${(rows * cols) / 8}u;
-${eachVector(rows, cols, (u) =>
-  either(`carried[edge + unit] = packed(low${u}, high${u});`, `states[edge + unit] = packed(low${u}, high${u});`),
+    let edge_chunk = head * p.chunks + select(step, p.chunks - 1u - step, reverse);
+    let edge = (edge_chunk * ${headDim}u + part * ${rows}u) * ${stateSize / 8}u + block * ${cols / 8}u;
+${eachVector(
+  rows,
+  cols,
+  (u) => `${edgeAt} ${either(`carried[at] = packed(low${u}, high${u});`, `states[at] = packed(low${u}, high${u});`)}`,
 )}
     workgroupBarrier();
     ${fetch('(step + 1u)')}

@@ -31,16 +31,16 @@ const PATCH = (SIDE * SIDE) / 4;
 const PARTIALS = 2 * THREADS;
 
 /** Workgroup memory of the gradient, in parts: operands; one matrix more, or patches; results in place of operands. */
-function gradientMemory({ headDim, stateSize }: ScanConstants) {
-  const x = halves(0, CHUNK, headDim);
-  const b = halves(x.size, CHUNK, stateSize);
-  const c = halves(b.at + b.size, CHUNK, stateSize);
-  const dy = halves(c.at + c.size, CHUNK, headDim);
+function gradientMemory({ rows, columns }: ScanConstants) {
+  const x = halves(0, CHUNK, rows);
+  const b = halves(x.size, CHUNK, columns);
+  const c = halves(b.at + b.size, CHUNK, columns);
+  const dy = halves(c.at + c.size, CHUNK, rows);
   const more = dy.at + dy.size;
-  const edge = halves(more, headDim, stateSize);
+  const edge = halves(more, rows, columns);
   const masked = halves(more, CHUNK, CHUNK);
-  const dx = floats(0, CHUNK, headDim);
-  const dbc = floats(dx.size, CHUNK, stateSize);
+  const dx = floats(0, CHUNK, rows);
+  const dbc = floats(dx.size, CHUNK, columns);
   const size = Math.max(more + Math.max(edge.size, masked.size, SUBGROUPS * PATCH), dbc.at + dbc.size);
   return { x, b, c, dy, edge, masked, more, dx, dbc, size };
 }
@@ -54,6 +54,10 @@ export const gradientBytes = (constants: ScanConstants) => 16 * (gradientMemory(
  * decays E (0 above the diagonal): dx = (δ·E∘G + D)ᵀ·dy + carried part, dB = (δ·E∘H)ᵀ·C + carried part,
  * dC = (δ·E∘H)·B + part of the state. What decays get comes from the float32 products E∘G∘H, whose sums over rows and
  * columns cancel to float32's precision.
+ *
+ * All of them are linear in G and H, so that larger heads are done block by block of their state, `rows` × `columns` a
+ * dispatch, one after the other: the first blocks write, later ones add. `edge_at` and the places of operands are those
+ * of the block, and `row` and `column` where it begins. D belongs to the blocks of the first columns.
  *
  * Writes `products` and `through` as `matrixGateGradientKernel` reads them.
  */
@@ -84,6 +88,9 @@ export const matrixGradientKernel = defineKernel({
     db_step: 'u32',
     dc_at: 'u32',
     dc_step: 'u32',
+    edge_at: 'u32',
+    row: 'u32',
+    column: 'u32',
   },
   directives: matrixDirectives,
   vectors: ({ has }): Record<string, 4> => ({
@@ -124,7 +131,7 @@ fn diagonal(i: u32, j: u32) -> vec4<f32> {
 }`;
 
 function source(constants: ScanConstants, units: MatrixUnits, { has }: KernelVariant): string {
-  const { headDim: rows, stateSize: cols } = constants;
+  const { headDim, stateSize, rows, columns: cols } = constants;
   const m = gradientMemory(constants);
   const [db, dc] = [has('db') ? 'db' : 'dx', has('dc') ? 'dc' : 'dx'];
   const of = (name: string) =>
@@ -166,6 +173,13 @@ function source(constants: ScanConstants, units: MatrixUnits, { has }: KernelVar
   const fourParts = (first: number) =>
     `(partial[${first}u + lid * 4u] + partial[${first + 1}u + lid * 4u]) + (partial[${first + 2}u + lid * 4u] + partial[${first + 3}u + lid * 4u])`;
 
+  /** WGSL that writes eight neighbours of a result to a gradient, or adds them to what is there. */
+  const write = (to: string, place: string, from: typeof m.dx, adds: string) => /* wgsl */ `let to = ${place};
+        var low = ${floatsAt(from, 0)};
+        var high = ${floatsAt(from, 1)};
+        if (${adds}) { let old = ${to}[to]; low += low_of(old); high += high_of(old); }
+        ${to}[to] = packed(low, high);`;
+
   const body = /* wgsl */ `
   let chunk = item % p.chunks;
   let shared_heads = p.heads / p.group;
@@ -174,21 +188,22 @@ function source(constants: ScanConstants, units: MatrixUnits, { has }: KernelVar
   let t0 = chunk * ${CHUNK}u;
   let tokens = min(p.length - t0, ${CHUNK}u);
   let first = sequence * p.length + t0;
+  let adds = p.row + p.column > 0u;
 ${vectorsOf('raw_x', CHUNK, rows)}
 ${vectorsOf('raw_b', CHUNK, cols)}
-${fetchRows('raw_x', rows, 'x', `p.x_at + first * p.x_step + owner * ${rows / 8}u`, 'p.x_step')}
-${fetchRows('raw_b', cols, 'b', `p.b_at + first * p.b_step + owner * ${cols / 8}u`, 'p.b_step')}
+${fetchRows('raw_x', rows, 'x', `p.x_at + first * p.x_step + owner * ${headDim / 8}u`, 'p.x_step')}
+${fetchRows('raw_b', cols, 'b', `p.b_at + first * p.b_step + owner * ${stateSize / 8}u`, 'p.b_step')}
 ${sums.map((name) => `  ${units.declare(name)}`).join('\n')}
   for (var member = 0u; member < p.group; member++) {
     let h = owner * p.group + member;
-    let d = f32(skip[h]);
+    let d = select(0.0, f32(skip[h]), p.column == 0u);
     let gate_at = first * p.heads + h;
     let end = gates[gate_at + (tokens - 1u) * p.heads];
-    let edge_at = ((sequence * p.heads + h) * p.chunks + chunk) * ${(rows * cols) / 8}u;
+    let edge_at = p.edge_at + ((sequence * p.heads + h) * p.chunks + chunk) * ${(headDim * stateSize) / 8}u;
 ${vectorsOf('raw_c', CHUNK, cols)}
 ${vectorsOf('raw_dy', CHUNK, rows)}
-${fetchRows('raw_c', cols, 'c', `p.c_at + first * p.c_step + h * ${cols / 8}u`, 'p.c_step')}
-${fetchRows('raw_dy', rows, 'dy', `p.dy_at + first * p.dy_step + h * ${rows / 8}u`, 'p.dy_step')}
+${fetchRows('raw_c', cols, 'c', `p.c_at + first * p.c_step + h * ${stateSize / 8}u`, 'p.c_step')}
+${fetchRows('raw_dy', rows, 'dy', `p.dy_at + first * p.dy_step + h * ${headDim / 8}u`, 'p.dy_step')}
 ${vectorsOf('state', rows, cols)}
     var passed = 0.0;
     workgroupBarrier();
@@ -196,8 +211,9 @@ ${vectorsOf('state', rows, cols)}
 ${eachVector(
   rows,
   cols,
-  (u) => `let later = carried[edge_at + unit];
-      state${u} = states[edge_at + unit];
+  (u) => `let at = edge_at + row * ${stateSize / 8}u + column;
+      let later = carried[at];
+      state${u} = states[at];
       passed += dot8(low_of(later), high_of(later), state${u});
       ${halvesAt(m.edge)} = later;`,
 )}
@@ -218,7 +234,10 @@ ${eachVector(
       ${halvesAt(m.b)} = scaled(raw_b${u}, between(gate, end, row) * gate.x);
       ${halvesAt(m.c)} = raw_c${u};`,
 )}
-    if (lid < tokens) { through[gate_at + lid * p.heads] = ${fourParts(0)}; }
+    if (lid < tokens) {
+      let passing = ${fourParts(0)};
+      through[gate_at + lid * p.heads] = passing + select(0.0, through[gate_at + lid * p.heads], adds);
+    }
     workgroupBarrier();
 ${clear('into_x', 'dcs')}
 ${multiply(rows, cols, [m.b, true], [m.edge, true], 'into_x', 'dx')}
@@ -313,7 +332,8 @@ ${scoreTiles.map((t) => `    memory[${m.masked.at}u + i * ${m.masked.pitch}u + j
       let own_g = partial[${THREADS}u + lid];
       let own_h = partial[${THREADS + CHUNK}u + lid];
       let whole = column_sum + own_g * own_h + select(0.0, later / delta, delta > 1e-30);
-      products[gate_at + lid * p.heads] = vec4<f32>(whole, ${fourParts(0)} - delta * column_sum + earlier, own_h, later);
+      let here = vec4<f32>(whole, ${fourParts(0)} - delta * column_sum + earlier, select(0.0, own_h, p.column == 0u), later);
+      products[gate_at + lid * p.heads] = here + select(vec4<f32>(), products[gate_at + lid * p.heads], adds);
     }
     workgroupBarrier();
 ${multiply(cols, CHUNK, [m.masked, false], [m.c, false], 'dbs')}
@@ -325,7 +345,7 @@ ${eachVector(
   CHUNK,
   cols,
   () => `if (row < tokens) {
-        ${dc}[p.dc_at + (first + row) * p.dc_step + h * ${cols / 8}u + column] = packed(${floatsAt(m.dbc, 0)}, ${floatsAt(m.dbc, 1)});
+        ${write(dc, `p.dc_at + (first + row) * p.dc_step + h * ${stateSize / 8}u + column`, m.dbc, 'p.row > 0u')}
       }`,
 )}
   }
@@ -337,14 +357,14 @@ ${eachVector(
   CHUNK,
   rows,
   () => `if (row < tokens) {
-        dx[p.dx_at + (first + row) * p.dx_step + owner * ${rows / 8}u + column] = packed(${floatsAt(m.dx, 0)}, ${floatsAt(m.dx, 1)});
+        ${write('dx', `p.dx_at + (first + row) * p.dx_step + owner * ${headDim / 8}u + column`, m.dx, 'p.column > 0u')}
       }`,
 )}
 ${eachVector(
   CHUNK,
   cols,
   () => `if (row < tokens) {
-        ${db}[p.db_at + (first + row) * p.db_step + owner * ${cols / 8}u + column] = packed(${floatsAt(m.dbc, 0)}, ${floatsAt(m.dbc, 1)});
+        ${write(db, `p.db_at + (first + row) * p.db_step + owner * ${stateSize / 8}u + column`, m.dbc, 'p.row > 0u')}
       }`,
 )}`;
   return `${units.declarations()}

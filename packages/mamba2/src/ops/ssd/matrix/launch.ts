@@ -2,26 +2,31 @@ import { allocateTensor, type Device, type Shape, type Tensor } from '@zebra/ten
 import type { Columns } from '../../../rows.js';
 import { CHUNK } from '../gates.wgsl.js';
 import type { SsdGradients, SsdOperands } from '../operands.js';
-import { edgesMemory, matrixEdgesKernel } from './edges.wgsl.js';
-import { forwardMemory, matrixForwardKernel } from './forward.wgsl.js';
+import { edgesBytes, matrixEdgesKernel } from './edges.wgsl.js';
+import { forwardBytes, matrixForwardKernel } from './forward.wgsl.js';
 import { HEADS, matrixGateGradientKernel, matrixGatesKernel } from './gates.wgsl.js';
 import { gradientBytes, matrixGradientKernel } from './gradient.wgsl.js';
-import { HALVES, type ScanConstants, THREADS } from './tiles.wgsl.js';
+import { cutsOf, HALVES, type ScanConstants, THREADS } from './tiles.wgsl.js';
 
-/** Sizes of heads and states that the kernels are written for: others leave subgroups idle or pass the memory. */
-const SIZES = [32, 64];
+/** Sizes of heads and states that the kernels are written for: others leave subgroups idle or take too many registers. */
+const SIZES = [32, 64, 128];
+
+/** Rows and columns of a head's state that a workgroup takes at once: the first that there is memory for. */
+const BLOCKS = [
+  [64, 64],
+  [32, 64],
+  [32, 32],
+] as const;
 
 /** Lanes of a subgroup that the kernels are written for. */
 const LANES = 32;
-
-const GATES_BYTES = 16 * CHUNK;
 
 const chunksOf = (o: SsdOperands) => Math.ceil(o.length / CHUNK);
 const float32 = (device: Device, shape: Shape) => allocateTensor(device, { shape, dtype: 'float32' });
 
 /**
- * Whether the scan takes the matrix units: an adapter that has them and memory enough for a workgroup, float16 operands
- * that can be read as vectors, and heads and states of 32 or 64.
+ * Whether the scan takes the matrix units: an adapter that has them, and memory enough for a workgroup, float16 operands
+ * that can be read as vectors, and heads and states of 32, 64 or 128.
  */
 export function takesMatrixUnits(device: Device, o: SsdOperands): boolean {
   const { info } = device;
@@ -29,13 +34,8 @@ export function takesMatrixUnits(device: Device, o: SsdOperands): boolean {
   if (info.software || !info.float16 || info.subgroupSize !== LANES) return false;
   if (!info.subgroupMatrix.some(({ m, n, k }) => m === 16 && n === 16 && k === 16)) return false;
   if (!SIZES.includes(headDim) || !SIZES.includes(stateSize)) return false;
-  const constants = constantsOf(o);
-  const most = Math.max(
-    16 * forwardMemory(constants).size + GATES_BYTES,
-    16 * edgesMemory(constants).size,
-    gradientBytes(constants),
-  );
-  if (most > info.workgroupMemory || device.limits.maxComputeInvocationsPerWorkgroup < THREADS) return false;
+  if (device.limits.maxComputeInvocationsPerWorkgroup < THREADS) return false;
+  if (![forwardBytes, edgesBytes, gradientBytes].every((bytes) => constantsFor(device, o, bytes))) return false;
   return [o.x, o.b, o.c].every(fitsVectors);
 }
 
@@ -44,37 +44,55 @@ export function fitsVectors({ tensor, offset, stride }: Columns): boolean {
   return tensor.dtype === 'float16' && offset % HALVES === 0 && stride % HALVES === 0;
 }
 
-function constantsOf({ headDim, stateSize }: SsdOperands, parts = 1): ScanConstants {
-  return { matrixM: 16, matrixN: 16, matrixK: 16, lanes: LANES, headDim: headDim / parts, stateSize, parts };
+/** The largest blocks of a head's state that a kernel of so many bytes of workgroup memory can take here. */
+function constantsFor(
+  { info }: Device,
+  { headDim, stateSize }: SsdOperands,
+  bytes: (constants: ScanConstants) => number,
+): ScanConstants | undefined {
+  const sizes = { matrixM: 16, matrixN: 16, matrixK: 16, lanes: LANES, headDim, stateSize };
+  return BLOCKS.map(([rows, columns]) => ({
+    ...{ ...sizes, rows: Math.min(rows, headDim), columns: Math.min(columns, stateSize) },
+  })).find((constants) => bytes(constants) <= info.workgroupMemory);
 }
 
 /**
- * Heads of all rows below which the walks from chunk to chunk cut each into two parts, so that more workgroups wait for
- * memory and at barriers at once; the price is that each part makes the scores of its own. Measured on an H100 (132
- * multiprocessors): the forward walk is faster whole at 128 and at 256 (0.18 and 0.35 ms against 0.28 and 0.60), the
- * walk over the edges, which makes no scores, in parts (0.22 and 0.45 against 0.24 and 0.51).
+ * Workgroups below which the walks from chunk to chunk take half as many rows of a head's state each, so that more of
+ * them wait for memory and at barriers at once; the price is that each makes the scores of its own. Measured on an H100
+ * (132 multiprocessors) with heads of 64: the forward walk is faster whole at 128 and at 256 (0.18 and 0.35 ms against
+ * 0.28 and 0.60), the walk over the edges, which makes no scores, in halves (0.22 and 0.45 against 0.24 and 0.51).
  */
 const FULL = { forward: 64, edges: 512 };
 
-/** Parts that a walk cuts heads into. */
-const partsOf = (o: SsdOperands, walk: keyof typeof FULL) =>
-  o.headDim === 64 && o.batch * o.heads < FULL[walk] ? 2 : 1;
+/** How a walk cuts heads, and the workgroups that it takes for that. */
+function walkOf(device: Device, o: SsdOperands, walk: keyof typeof FULL) {
+  const given = constantsFor(device, o, walk === 'edges' ? edgesBytes : forwardBytes)!;
+  const count = (constants: ScanConstants) => {
+    const { parts, blocks } = cutsOf(constants);
+    return o.batch * o.heads * parts * (walk === 'edges' ? blocks : 1);
+  };
+  const halved = given.rows === 64 && count(given) < FULL[walk];
+  const constants = halved ? { ...given, rows: 32 } : given;
+  return { constants, count: count(constants) };
+}
 
 /** Columns of halves, bound as vectors of 8 of them. */
 const vectors = ({ tensor }: Columns) => ({ ...tensor.range(), dtype: 'uint32' as const });
 
-function at(name: string, { offset, stride }: Columns): Record<string, number> {
-  return { [`${name}_at`]: offset / HALVES, [`${name}_step`]: stride / HALVES };
+/** Where columns begin, from one of a head's on, and their step from token to token. */
+function at(name: string, { offset, stride }: Columns, first = 0): Record<string, number> {
+  return { [`${name}_at`]: (offset + first) / HALVES, [`${name}_step`]: stride / HALVES };
 }
 
-const placesOf = (o: SsdOperands) => ({
+/** Where operands lie, from a row and a column of a head's state on. */
+const placesOf = (o: SsdOperands, row = 0, column = 0) => ({
   length: o.length,
   heads: o.heads,
   chunks: chunksOf(o),
   group: o.group,
-  ...at('x', o.x),
-  ...at('b', o.b),
-  ...at('c', o.c),
+  ...at('x', o.x, row),
+  ...at('b', o.b, column),
+  ...at('c', o.c, column),
 });
 
 /** The gates of the chunked form, [B, T, H, 4]. */
@@ -99,8 +117,7 @@ function launchGates(device: Device, o: SsdOperands): Tensor {
 /** y [B, T, H·P], float16, into its columns; `state` [B, H, P, N] is entered with and left in place. */
 export function launchMatrixForward(device: Device, o: SsdOperands, y: Columns, state?: Tensor): void {
   const gates = launchGates(device, o);
-  const parts = partsOf(o, 'forward');
-  const count = o.batch * o.heads * parts;
+  const { constants, count } = walkOf(device, o, 'forward');
   device.dispatch(matrixForwardKernel, {
     bindings: {
       x: vectors(o.x),
@@ -112,7 +129,7 @@ export function launchMatrixForward(device: Device, o: SsdOperands, y: Columns, 
       y: vectors(y),
     },
     params: { ...placesOf(o), ...at('y', y), count },
-    constants: { ...constantsOf(o, parts) },
+    constants: { ...constants },
     groups: count,
   });
 }
@@ -143,34 +160,47 @@ export function launchMatrixBackward(
     states: { ...states.range(), dtype: 'uint32' as const },
     carried: { ...carried.range(), dtype: 'uint32' as const },
   };
-  const parts = partsOf(o, 'edges');
+  const walk = walkOf(device, o, 'edges');
   device.dispatch(matrixEdgesKernel, {
     bindings: { ...shared, initial: initial?.range(), initial_gradient: into.initial?.range() },
-    params: { ...places, count: batch * heads * parts },
-    constants: { ...constantsOf(o, parts) },
-    groups: [batch * heads * parts, 1, 2],
+    params: { ...places, count: walk.count },
+    constants: { ...walk.constants },
+    groups: [walk.count, 1, 2],
   });
   const products = float32(device, [batch, length, heads, 4]);
   const through = float32(device, [batch, length, heads]);
   // One tensor may be written through one binding only.
   const apart = (part: Columns) => (part.tensor.storage === into.x.tensor.storage ? undefined : vectors(part));
+  const constants = constantsFor(device, o, gradientBytes)!;
+  const { rows, columns } = constants;
+  const { parts, blocks } = cutsOf(constants);
   const count = (batch * heads * chunks) / o.group;
-  device.dispatch(matrixGradientKernel, {
-    bindings: {
-      ...shared,
-      skip: o.skip.range(),
-      dx: vectors(into.x),
-      db: apart(into.b),
-      dc: apart(into.c),
-      products: products.range(),
-      through: through.range(),
-    },
-    params: { ...places, ...at('dx', into.x), ...at('db', into.b), ...at('dc', into.c), count },
-    constants: { ...constantsOf(o) },
-    groups: count,
-  });
+  for (let part = 0; part < parts; part++) {
+    for (let block = 0; block < blocks; block++) {
+      const [down, across] = [part * rows, block * columns];
+      device.dispatch(matrixGradientKernel, {
+        bindings: {
+          ...shared,
+          skip: o.skip.range(),
+          dx: vectors(into.x),
+          db: apart(into.b),
+          dc: apart(into.c),
+          products: products.range(),
+          through: through.range(),
+        },
+        params: {
+          ...{ ...placesOf(o, down, across), count },
+          ...{ ...at('dy', dy, down), ...at('dx', into.x, down) },
+          ...{ ...at('db', into.b, across), ...at('dc', into.c, across) },
+          ...{ edge_at: (down * stateSize + across) / HALVES, row: down, column: across },
+        },
+        constants: { ...constants },
+        groups: count,
+      });
+    }
+  }
   const shares = float32(device, [batch * chunks, 3, heads]);
-  const blocks = batch * chunks * Math.ceil(heads / HEADS);
+  const gateGroups = batch * chunks * Math.ceil(heads / HEADS);
   device.dispatch(matrixGateGradientKernel, {
     bindings: {
       products: products.range(),
@@ -183,7 +213,7 @@ export function launchMatrixBackward(
       shares: shares.range(),
     },
     params: {
-      count: blocks,
+      count: gateGroups,
       length,
       heads,
       chunks,
@@ -192,7 +222,7 @@ export function launchMatrixBackward(
       out_offset: into.dt.offset,
       out_stride: into.dt.stride,
     },
-    groups: blocks,
+    groups: gateGroups,
   });
   return shares;
 }

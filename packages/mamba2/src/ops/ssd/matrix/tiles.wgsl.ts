@@ -7,12 +7,17 @@ export const THREADS = 32 * SUBGROUPS;
 
 /** Everything that is compiled into a variant of the scan for matrix units. */
 export interface ScanConstants extends MatrixUnitSizes {
-  /** Rows of a head's state that a workgroup takes: P, or in the walks a part of it; 32 or 64. */
+  /** P and N: 32, 64 or 128. */
   readonly headDim: number;
-  /** Parts that a head's rows are cut into in the walks, one workgroup each: 1 or 2. */
-  readonly parts: number;
-  /** N, 32 or 64. */
   readonly stateSize: number;
+  /** Rows and columns of a head's state [P, N] that are in workgroup memory at once: 32 or 64 each. */
+  readonly rows: number;
+  readonly columns: number;
+}
+
+/** Parts that a head's rows are cut into, and blocks that its columns are. */
+export function cutsOf({ headDim, stateSize, rows, columns }: ScanConstants) {
+  return { parts: headDim / rows, blocks: stateSize / columns };
 }
 
 /** Halves and floats in a vector of 16 bytes, the unit of fetches and of workgroup memory. */
