@@ -1,6 +1,7 @@
 import { allocateTensor, defineOp } from '../../core/define-op.js';
 import { sameShape, shapeError, showShape, type TensorSpec } from '../../core/shape.js';
 import type { Tensor } from '../../core/tensor.js';
+import type { Device } from '../../device/device.js';
 import { ZebraError } from '../../errors.js';
 import { assertComputable, assertInt32 } from '../row/checks.js';
 import { ropeReference } from './reference.js';
@@ -100,7 +101,9 @@ function run(
   const columns = dimensions / width;
   const pairs = half / width;
   const items = pairs + Math.ceil((columns - 2 * pairs) / 2);
-  const count = (x.size / dimensions) * items;
+  const together = headsTogether(x.device, heads, (x.size / dimensions) * items);
+  const count = ((x.size / dimensions) * items) / together;
+  const powers = isPower(items) && isPower(heads / together);
   x.device.dispatch(ropeKernel, {
     bindings: {
       x: x.range(),
@@ -109,10 +112,28 @@ function run(
       positions: positions?.range(),
       y: y.range(),
     },
-    params: { count, items, heads, tokens, columns, start: start / width, pairs, table_rows: tableRows },
-    constants: { width, interleaved: layout === 'interleaved', inverse, powers: isPower(items) && isPower(heads) },
+    params: {
+      count,
+      items,
+      heads: heads / together,
+      tokens,
+      columns,
+      start: start / width,
+      pairs,
+      table_rows: tableRows,
+    },
+    constants: { width, interleaved: layout === 'interleaved', inverse, together, powers },
     groups: Math.ceil(count / x.device.workgroupOf(ropeKernel)),
   });
+}
+
+/** Invocations that keep a GPU's memory busy. */
+const ENOUGH_INVOCATIONS = 65_536;
+
+/** Heads that an invocation turns: four on a GPU, where there are enough of them. */
+function headsTogether({ info }: Device, heads: number, invocations: number): number {
+  const most = info.software ? 1 : 4;
+  return [4, 2, 1].find((n) => n <= most && heads % n === 0 && (n === 1 || invocations / n >= ENOUGH_INVOCATIONS))!;
 }
 
 const isPower = (n: number): boolean => 2 ** Math.round(Math.log2(n)) === n;

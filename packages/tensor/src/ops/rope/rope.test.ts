@@ -34,6 +34,9 @@ describe.each(['native', 'hardware'] as const)('rope (%s)', async (variant) => {
     await check([3, 5, 4, 64], 16, { start: 32, layout });
     await check([1, 63, 3, 6], 3, { start: 0, layout });
     await check([1, 500, 1, 4], 2, { start: 0, layout });
+    // Many heads: on a GPU an invocation turns two, or four, of a token.
+    await check([1, 257, 32, 128], 64, { start: 0, layout });
+    await check([1, 400, 28, 192], 64, { start: 64, layout });
     // Documents packed in a row restart; positions outside of the table stay inside it.
     await check([2, 3, 2, 10], 4, { start: 1, layout }, [5, 0, 1, -3, 499, 1_000_000]);
   });

@@ -3,7 +3,8 @@ import { rowVectors, vectorHelpers } from '../row/row-lanes.wgsl.js';
 
 /**
  * Rotates the pairs of each head and copies its other values, two units an invocation. A unit is one value, or 4
- * neighbours where everything divides by 4.
+ * neighbours where everything divides by 4. With `together` an invocation does so for as many heads of a token: their
+ * angles are read once, and more bytes are under way.
  *
  * Pair j stands at (start + j, start + j + pairs), or in an interleaved input at (start + 2j, start + 2j + 1). The
  * gradient is the inverse rotation with reading and writing places swapped.
@@ -11,7 +12,7 @@ import { rowVectors, vectorHelpers } from '../row/row-lanes.wgsl.js';
 export const ropeKernel = defineKernel({
   name: 'rope',
   bindings: { x: 'read', cos_table: 'read', sin_table: 'read', positions: 'read', y: 'write' },
-  // All but heads, tokens and table_rows count units.
+  // All but heads (of which `together` count as one), tokens and table_rows count units.
   params: {
     count: 'u32',
     items: 'u32',
@@ -25,8 +26,10 @@ export const ropeKernel = defineKernel({
   vectors: rowVectors('x', 'cos_table', 'sin_table', 'y'),
   workgroup: wideWorkgroup,
   source: ({ constants, has }) => {
-    const split = ['at + j', 'at + j + p.pairs'] as const;
-    const interleaved = ['at + 2u * j', 'at + 2u * j + 1u'] as const;
+    const split = ['j', 'j + p.pairs'] as const;
+    const interleaved = ['2u * j', '2u * j + 1u'] as const;
+    const together = Number(constants['together']);
+    const each = (write: (k: number) => string) => Array.from({ length: together }, (_, k) => write(k)).join('');
     const input = constants['interleaved'] ? interleaved : split;
     const [from, to] = constants['inverse'] ? [split, input] : [input, split];
     // Two neighbouring vectors of an interleaved input hold four pairs.
@@ -45,13 +48,14 @@ export const ropeKernel = defineKernel({
         `
   let j = ${remainder('i', 'p.items')};
   let head = ${divide('i', 'p.items')};
-  let first = head * p.columns;
   if (j >= p.pairs) {
     let others = p.columns - 2u * p.pairs;
     let copied = 2u * (j - p.pairs);
-    for (var k = copied; k < min(copied + 2u, others); k++) {
-      let other = first + select(k + 2u * p.pairs, k, k < p.start);
-      y[other] = y_t(x[other]);
+    for (var first = head * ${together}u * p.columns; first < (head + 1u) * ${together}u * p.columns; first += p.columns) {
+      for (var k = copied; k < min(copied + 2u, others); k++) {
+        let other = first + select(k + 2u * p.pairs, k, k < p.start);
+        y[other] = y_t(x[other]);
+      }
     }
     return;
   }
@@ -61,15 +65,21 @@ export const ropeKernel = defineKernel({
   let angle = min(position, p.table_rows - 1u) * p.pairs + j;
   let c = cos_table[angle];
   let s = ${constants['inverse'] ? '-' : ''}sin_table[angle];
-  let at = first + p.start;
-  let u = F(x[${from[0]}]);
-  let v = F(x[${from[1]}]);
-  let a = ${unzip ? 'F(u.xz, v.xz)' : 'u'};
-  let b = ${unzip ? 'F(u.yw, v.yw)' : 'v'};
-  let turned_a = a * c - b * s;
-  let turned_b = b * c + a * s;
-  y[${to[0]}] = y_t(${zip ? 'F(turned_a.x, turned_b.x, turned_a.y, turned_b.y)' : 'turned_a'});
-  y[${to[1]}] = y_t(${zip ? 'F(turned_a.z, turned_b.z, turned_a.w, turned_b.w)' : 'turned_b'});`,
+${each(
+  (k) => `
+  let at${k} = (head * ${together}u + ${k}u) * p.columns + p.start;
+  let u${k} = F(x[at${k} + ${from[0]}]);
+  let v${k} = F(x[at${k} + ${from[1]}]);`,
+)}
+${each(
+  (k) => `
+  let a${k} = ${unzip ? `F(u${k}.xz, v${k}.xz)` : `u${k}`};
+  let b${k} = ${unzip ? `F(u${k}.yw, v${k}.yw)` : `v${k}`};
+  let one${k} = a${k} * c - b${k} * s;
+  let other${k} = b${k} * c + a${k} * s;
+  y[at${k} + ${to[0]}] = y_t(${zip ? `F(one${k}.x, other${k}.x, one${k}.y, other${k}.y)` : `one${k}`});
+  y[at${k} + ${to[1]}] = y_t(${zip ? `F(one${k}.z, other${k}.z, one${k}.w, other${k}.w)` : `other${k}`});`,
+)}`,
       )
     );
   },

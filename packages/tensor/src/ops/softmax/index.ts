@@ -3,7 +3,7 @@ import type { Tensor } from '../../core/tensor.js';
 import type { Kernel } from '../../device/kernel.js';
 import { ZebraError } from '../../errors.js';
 import { assertComputable } from '../row/checks.js';
-import { planRows, rowGroups } from '../row/row-lanes.wgsl.js';
+import { heldUnits, planRows, rowGroups } from '../row/row-lanes.wgsl.js';
 import { softmaxReference } from './reference.js';
 import { forwardKernel, gradientKernel } from './softmax.wgsl.js';
 
@@ -21,7 +21,7 @@ function run(kernel: Kernel, bindings: Readonly<Record<string, Tensor>>, output:
   device.dispatch(kernel, {
     bindings: Object.fromEntries(Object.entries(bindings).map(([name, tensor]) => [name, tensor.range()])),
     params: { rows, units: plan.units },
-    constants: { ...plan.constants, logarithm },
+    constants: { ...plan.constants, logarithm, held: heldUnits(device, plan) },
     groups: rowGroups(device, kernel, rows, plan),
   });
 }

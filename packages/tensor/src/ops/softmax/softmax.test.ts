@@ -26,6 +26,8 @@ describe.each([
     for (const shape of [
       [5, 63],
       [3, 3001],
+      [3, 2044],
+      [2, 9000],
       [18, 100],
     ]) {
       await checkOp(hardware, op, { inputs: [{ shape, values: spread }], attributes: {} }, TOLERANCE);

@@ -1,10 +1,22 @@
-import { defineKernel } from '../../device/kernel.js';
-import { rowLanesMain, rowMax, rowSum, rowVectors, rowWorkgroup, vectorHelpers } from '../row/row-lanes.wgsl.js';
+import { defineKernel, type KernelVariant } from '../../device/kernel.js';
+import {
+  heldLoads,
+  heldNumbers,
+  rowLanesMain,
+  rowMax,
+  rowSum,
+  rowVectors,
+  rowWorkgroup,
+  vectorHelpers,
+} from '../row/row-lanes.wgsl.js';
 
 // Below it lies only −∞. Maxima start here, so that x − maximum is never ∞ − ∞, not even in a row of nothing but −∞.
 const LOWEST = '-3.402823e38';
 
-/** exp(x − max)/Σ, or with `logarithm` (x − max) − log Σ, in this order so that large values cancel exactly. */
+/**
+ * exp(x − max)/Σ, or with `logarithm` (x − max) − log Σ, in this order so that large values cancel exactly. Rows of few
+ * units a lane stay in registers (constant `held`).
+ */
 export const forwardKernel = defineKernel({
   name: 'softmax',
   bindings: { x: 'read', y: 'write' },
@@ -15,26 +27,41 @@ export const forwardKernel = defineKernel({
     vectorHelpers(variant.constants['width']) +
     rowSum(variant) +
     rowMax(variant) +
-    rowLanesMain(
-      variant,
-      `
+    rowLanesMain(variant, forwardBody(variant)),
+});
+
+function forwardBody({ constants }: KernelVariant): string {
+  const ks = heldNumbers(Number(constants['held']));
+  const logarithm = constants['logarithm'] === true;
+  // A row of nothing but −∞ has Σ = 0: its probabilities are 0, its logarithms −∞.
+  const factor = logarithm
+    ? 'let log_sum = select(0.0, log(sum), sum > 0.0);'
+    : 'let scale = select(0.0, 1.0 / sum, sum > 0.0);';
+  if (ks.length === 0) {
+    return /* wgsl */ `
   var highs = F(${LOWEST});
   for (var c = lane; c < end; c += LANES) { highs = max(highs, F(x[base + c])); }
   let high = row_max(highest(highs), lid);
   var sums = F(0);
   for (var c = lane; c < end; c += LANES) { sums += exp(F(x[base + c]) - high); }
   let sum = row_sum(total(sums), lid);
-${variant.constants['logarithm'] ? LOG_OUTPUT : OUTPUT}`,
-    ),
-});
-
-// A row of nothing but −∞ has Σ = 0: its probabilities are 0, its logarithms −∞.
-const OUTPUT = `
-  let scale = select(0.0, 1.0 / sum, sum > 0.0);
-  for (var c = lane; c < end; c += LANES) { y[base + c] = y_t(exp(F(x[base + c]) - high) * scale); }`;
-const LOG_OUTPUT = `
-  let log_sum = select(0.0, log(sum), sum > 0.0);
-  for (var c = lane; c < end; c += LANES) { y[base + c] = y_t((F(x[base + c]) - high) - log_sum); }`;
+  ${factor}
+  for (var c = lane; c < end; c += LANES) {
+    let above = F(x[base + c]) - high;
+    y[base + c] = y_t(${logarithm ? 'above - log_sum' : 'exp(above) * scale'});
+  }`;
+  }
+  const each = (write: (k: number) => string) => ks.map(write).join('\n');
+  return /* wgsl */ `${heldLoads(ks.length, 'end', { x: (c) => `F(x[base + ${c}])` })}
+  var highs = F(${LOWEST});
+${each((k) => `  if (c${k} < end) { highs = max(highs, x${k}); }`)}
+  let high = row_max(highest(highs), lid);
+  var sums = F(0);
+${each((k) => `  x${k} -= high; let e${k} = exp(x${k}); if (c${k} < end) { sums += e${k}; }`)}
+  let sum = row_sum(total(sums), lid);
+  ${factor}
+${each((k) => `  if (c${k} < end) { y[base + c${k}] = y_t(${logarithm ? `x${k} - log_sum` : `e${k} * scale`}); }`)}`;
+}
 
 /** y·(g − Σ g·y), or with `logarithm` g − exp(y)·Σ g. */
 export const gradientKernel = defineKernel({
@@ -45,18 +72,27 @@ export const gradientKernel = defineKernel({
   workgroup: rowWorkgroup,
   source: (variant) => {
     const logarithm = variant.constants['logarithm'];
+    const ks = heldNumbers(Number(variant.constants['held']));
+    const share = (g: string, y: string) => (logarithm ? g : `${g} * ${y}`);
+    const result = (g: string, y: string) => (logarithm ? `${g} - exp(${y}) * sum` : `${y} * (${g} - sum)`);
+    const load = (name: string) => (c: string) => `F(${name}[base + ${c}])`;
+    const held = /* wgsl */ `${heldLoads(ks.length, 'end', { g: load('g'), y: load('y') })}
+  let sum = row_sum(total(${ks.map((k) => share(`g${k}`, `y${k}`)).join(' + ')}), lid);
+${ks.map((k) => `  if (c${k} < end) { d[base + c${k}] = d_t(${result(`g${k}`, `y${k}`)}); }`).join('\n')}`;
     return (
       vectorHelpers(variant.constants['width']) +
       rowSum(variant) +
       rowLanesMain(
         variant,
-        `
+        ks.length > 0
+          ? held
+          : `
   var sums = F(0);
-  for (var c = lane; c < end; c += LANES) { sums += F(g[base + c])${logarithm ? '' : ' * F(y[base + c])'}; }
+  for (var c = lane; c < end; c += LANES) { sums += ${share('F(g[base + c])', 'F(y[base + c])')}; }
   let sum = row_sum(total(sums), lid);
   for (var c = lane; c < end; c += LANES) {
     let v = F(y[base + c]);
-    d[base + c] = d_t(${logarithm ? 'F(g[base + c]) - exp(v) * sum' : 'v * (F(g[base + c]) - sum)'});
+    d[base + c] = d_t(${result('F(g[base + c])', 'v')});
   }`,
       )
     );
