@@ -4,6 +4,7 @@ import {
   type HybridConfig,
   type ModelSpec,
   modelSpec,
+  type PresetName,
   parseTransformerConfig,
   presetHybridConfig,
   presets,
@@ -11,7 +12,7 @@ import {
 } from '@zebra/runtime';
 import type { Precision, Scale } from '../runner/case.js';
 
-const PRESET = 'Zebra-Llama-1B-4MLA-12Mamba';
+const PRESET = 'Zebra-Llama-1B-4MLA-12Mamba' satisfies PresetName;
 
 /** A Llama that a CPU runs in milliseconds. */
 const SMALL = parseTransformerConfig({
@@ -29,14 +30,18 @@ const SMALL = parseTransformerConfig({
   tie_word_embeddings: true,
 });
 
-/** The Llama-3.2-1B shape, or the small one. */
-export function llamaConfig(large: boolean): TransformerConfig {
-  return large ? presets[PRESET].base.config : SMALL;
+/** The Llama of a published hybrid (default: Llama-3.2-1B), or the small one. */
+export function llamaConfig(large: boolean, preset: PresetName = PRESET): TransformerConfig {
+  return large ? presets[preset].base.config : SMALL;
 }
 
-/** The published hybrid of that shape, or a small one; with other layers where they are given. */
-export function hybridConfig(large: boolean, layers?: HybridConfig['layers']): HybridConfig {
-  const whole = presetHybridConfig(PRESET);
+/** The published hybrid, or a small one; with other layers where they are given. */
+export function hybridConfig(
+  large: boolean,
+  layers?: HybridConfig['layers'],
+  preset: PresetName = PRESET,
+): HybridConfig {
+  const whole = presetHybridConfig(preset);
   if (large) return layers ? { ...whole, layers } : whole;
   const { mla, mamba2 } = whole;
   return {

@@ -2,7 +2,7 @@
 // through layers against whole passes, tokens a second and dispatches of the 1B Llama shape and the 1B hybrid, cache
 // bytes. `--small` runs small shapes on any adapter, `--profile` prints the kernels, `--work` chooses parts.
 import { parseArgs } from 'node:util';
-import { generate, type HybridConfig, HybridModel, modelSpec } from '@zebra/runtime';
+import { generate, type HybridConfig, HybridModel, modelSpec, type PresetName } from '@zebra/runtime';
 import {
   advanceAll,
   argmax,
@@ -32,6 +32,7 @@ const { values } = parseArgs({
     decode: { type: 'string', default: '' },
     models: { type: 'string', default: 'llama,hybrid' },
     robust: { type: 'boolean', default: false },
+    preset: { type: 'string', default: 'Zebra-Llama-1B-4MLA-12Mamba' },
   },
 });
 const { small } = values;
@@ -42,8 +43,9 @@ const device = await openDevice(
 const dtype = device.info.float16 ? 'float16' : 'float32';
 console.log(`${device.info.description}, ${dtype}, ${values.robust ? 'robust' : 'not robust'}`);
 
-const config = llamaConfig(!small);
-const hybridOf = (layers?: HybridConfig['layers']) => hybridConfig(!small, layers);
+const preset = values.preset as PresetName;
+const config = llamaConfig(!small, preset);
+const hybridOf = (layers?: HybridConfig['layers']) => hybridConfig(!small, layers, preset);
 
 /** Milliseconds of a way there and back with nothing to do. */
 async function emptyTrip(): Promise<number> {

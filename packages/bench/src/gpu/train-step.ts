@@ -1,8 +1,9 @@
-// The training and the distillation step of a 1B shape on a GPU, with random weights: tokens a second, memory, and where
-// the time goes. `--small` runs a small model on any adapter, `--profile` prints the kernels.
+// The training and the distillation step of a published hybrid's shape (`--preset`, default 1B) on a GPU, with random
+// weights: tokens a second, memory, and where the time goes. `--small` runs a small model on any adapter, `--profile`
+// prints the kernels.
 import { spawnSync } from 'node:child_process';
 import { parseArgs } from 'node:util';
-import { HybridModel, modelSpec } from '@zebra/runtime';
+import { HybridModel, modelSpec, type PresetName } from '@zebra/runtime';
 import { crossEntropy, memoryReport, openDevice, type Tensor, tensor } from '@zebra/tensor';
 import { randomIds } from '../benchmarks/inputs.js';
 import { hybridConfig, llamaConfig } from '../benchmarks/models.js';
@@ -19,6 +20,7 @@ const { values } = parseArgs({
     steps: { type: 'string', default: '6' },
     dtype: { type: 'string', default: 'float16' },
     checkpoint: { type: 'boolean', default: false },
+    preset: { type: 'string', default: 'Zebra-Llama-1B-4MLA-12Mamba' },
   },
 });
 const { small } = values;
@@ -26,7 +28,8 @@ const [rows, length, steps] = [values.rows, values.length, values.steps].map(Num
 const computeDType = values.dtype as 'float16' | 'float32';
 const GIB = 2 ** 30;
 
-const config = llamaConfig(!small);
+const preset = values.preset as PresetName;
+const config = llamaConfig(!small, preset);
 const options = { maxPositions: length, computeDType };
 
 const device = await openDevice(small ? {} : { adapter: 'hardware' });
@@ -107,7 +110,7 @@ if (work.includes('train')) {
   );
 }
 if (work.includes('distil')) {
-  const spec = modelSpec(config, hybridConfig(!small), options);
+  const spec = modelSpec(config, hybridConfig(!small, undefined, preset), options);
   const weightDType = computeDType;
   using teacher = new HybridModel(device, teacherSpec, randomWeights(device, teacherSpec, { matrices: weightDType }));
   using student = new HybridModel(device, spec, randomWeights(device, spec));

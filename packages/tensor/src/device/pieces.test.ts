@@ -56,6 +56,8 @@ describe('WGSL of a tensor that is bound in pieces', () => {
   it('is refused where functions cannot stand in', () => {
     expect(() => throughPieces('atomicAdd(&x[i], 1u);', 'x')).toThrow(/x: a pointer to an element/);
     expect(throughPieces('a & x[i]', 'x')).toBe('a & x_of_pieces(i)');
+    expect(() => throughPieces('subgroupMatrixStore<row_major>(&x, 0, m, 4);', 'x')).toThrow(/x: a pointer to it/);
+    expect(throughPieces('a[1] & x', 'x')).toBe('a[1] & x');
     expect(() => throughPieces('x[i].y = 1.0;', 'x')).toThrow(/x: a component/);
     expect(() => throughPieces('x[i][2] += 1.0;', 'x')).toThrow(/x: a component/);
     expect(() => throughPieces('x[i]++;', 'x')).toThrow(/x: an element that is counted/);

@@ -62,6 +62,7 @@ class Accesses {
   constructor(text: string, name: string) {
     this.text = text;
     this.name = name;
+    if (new RegExp(`(?<![&\\w)\\]]\\s*)&\\s*${name}\\b(?!\\s*\\[)`).test(text)) refuse(name, 'a pointer to it');
     const declared = new RegExp(`\\b(?:let|const|var(?:\\s*<[^>]*>)?)\\s+${name}\\b|[(,]\\s*${name}\\s*:`, 'g');
     this.shadows = [...text.matchAll(declared)].map((match) => {
       const after = match.index + match[0].length;
@@ -103,16 +104,18 @@ class Accesses {
 
   /** Throws for an access, from `begin` to `end`, that is neither a read nor a write of a whole element. */
   private assertPlain(begin: number, end: number): void {
-    const refuse = (what: string): never => {
-      throw new TypeError(`${this.name}: ${what} does not work for a tensor that is bound in pieces`);
-    };
+    const { name } = this;
     const rest = this.text.slice(end);
     if (/(?<!&)&\s*$/.test(this.text.slice(0, begin)) && !/[\w)\]]\s*&\s*$/.test(this.text.slice(0, begin)))
-      refuse('a pointer to an element');
+      refuse(name, 'a pointer to an element');
     if (/^\s*(\.\w+|\[[^\]]*\])\s*([-+*/%&|^]|<<|>>)?=(?!=)/.test(rest))
-      refuse('a component of an element that is written to');
-    if (/^\s*(\+\+|--)/.test(rest)) refuse('an element that is counted up or down');
+      refuse(name, 'a component of an element that is written to');
+    if (/^\s*(\+\+|--)/.test(rest)) refuse(name, 'an element that is counted up or down');
   }
+}
+
+function refuse(name: string, what: string): never {
+  throw new TypeError(`${name}: ${what} does not work for a tensor that is bound in pieces`);
 }
 
 /** Where the bracket that was opened just before `from` closes. */

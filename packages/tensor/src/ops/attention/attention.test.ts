@@ -182,6 +182,9 @@ describe('attention', () => {
     { batch: 1, queries: 3, heads: 32, keySize: 80, valueSize: 64, keys: 64, keyLength: 3, magnitude: 6 },
     // So many rows that a workgroup takes several steps, of which later ones raise what the softmax is taken against.
     { batch: 264, queries: 1, heads: 16, keySize: 80, valueSize: 64, keys: 150, keyLength: 149, magnitude: 6 },
+    // Heads that do not fill their tiles, and values whose columns the subgroups cannot share evenly.
+    { batch: 2, queries: 1, heads: 24, keySize: 96, valueSize: 64, keys: 150, keyLength: 140 },
+    { batch: 1, queries: 2, heads: 12, keySize: 144, valueSize: 80, keys: 70, keyLength: 70, padded: true },
   ])('takes a latent cache to the matrix units: %o', async (c) => {
     const device = await testDevice('matrix');
     if (device.info.subgroupMatrix.length === 0) return;

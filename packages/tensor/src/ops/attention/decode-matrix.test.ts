@@ -36,6 +36,7 @@ describe('the WGSL of decoding attention on GPUs', () => {
         { tileHeads: 32, tileKeys: 64, keySize: 160, valueSize: 128 },
         { tileHeads: 32, tileKeys: 32, keySize: 160, valueSize: 128 },
         { tileHeads: 16, tileKeys: 64, keySize: 576, valueSize: 512 },
+        { tileHeads: 32, tileKeys: 32, keySize: 224, valueSize: 160 },
       ].flatMap((sizes) => [false, true].map((m) => sourceOf(decodeMatrix, { ...MATRIX, ...sizes }, 'uint32', m))),
       ...(['uint32', 'float32'] as const).flatMap((dtype) =>
         [64, 128].map((size) => sourceOf(decodeLanes, { size, tileHeads: 4, ahead: 4 }, dtype, true)),

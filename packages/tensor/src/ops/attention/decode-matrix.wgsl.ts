@@ -20,7 +20,7 @@ export interface DecodeMatrixConstants extends MatrixUnitSizes {
   /** Query heads that a workgroup owns, 16 or 32, and keys that it works on at a time. */
   readonly tileHeads: number;
   readonly tileKeys: number;
-  /** Elements of a row, and those in front that are its value: multiples of 16 and of 64. */
+  /** Elements of a row, and those in front that are its value: multiples of 16. */
   readonly keySize: number;
   readonly valueSize: number;
 }
@@ -57,7 +57,7 @@ const PARTIAL: MatrixArray = { name: 'partial', type: 'f32' };
 /**
  * Decoding of many query heads that share rows which are keys and values at once (the absorbed form of latent
  * attention), on matrix units: a workgroup owns 16 or 32 heads of a token and a part of the keys, so that every cached
- * row is read once. float16 comes as `vec4<u32>`.
+ * row is read once. Heads that fill up the last tile are copies of the last one, and nobody reads what comes of them. float16 comes as `vec4<u32>`.
  */
 export const decodeMatrix = defineKernel({
   name: 'attention_decode_matrix',
@@ -78,7 +78,9 @@ export const decodeMatrix = defineKernel({
     const keyBlocks = tileKeys / MATRIX_SIDE;
     // Blocks of the scores: a subgroup owns one column of them, or of half as many columns one block.
     const scoreRows = keyBlocks === SUBGROUPS ? rowBlocks : [0];
-    const ownColumns = range(valueSize / MATRIX_SIDE / SUBGROUPS);
+    // Where they are not as many for each subgroup, the last ones multiply what follows the value, for nothing.
+    const ownColumns = range(Math.ceil(valueSize / MATRIX_SIDE / SUBGROUPS));
+    const even = valueSize % (MATRIX_SIDE * SUBGROUPS) === 0;
     const threadsOfRow = threads / tileHeads;
     const keysOfThread = tileKeys / threadsOfRow;
     const quads = range(keysOfThread / 4);
@@ -159,8 +161,8 @@ export const decodeMatrix = defineKernel({
   ${units.begin('local.x', 'nwg.x')}
   let lid = local.y * ${lanes}u + local.x;
   let part = index % p.parts;
-  let head = index / p.parts % (p.heads / ${tileHeads}u) * ${tileHeads}u;
-  let token = index / (p.parts * (p.heads / ${tileHeads}u));
+  let head = index / p.parts % (p.head_rows / ${tileHeads}u) * ${tileHeads}u;
+  let token = index / (p.parts * (p.head_rows / ${tileHeads}u));
   let t = token % p.tq;
   let b = token / p.tq;
   let key_head = head / p.group;
@@ -170,7 +172,8 @@ export const decodeMatrix = defineKernel({
   let score_key = local.y % ${keyBlocks}u * ${MATRIX_SIDE}u;
   ${keyBlocks === SUBGROUPS ? '' : `let score_row = local.y / ${keyBlocks}u * ${MATRIX_SIDE}u;`}
   for (var n = lid; n < ${tileHeads * row}u; n += ${threads}u) {
-    memory[n / ${row}u * ${at.pitch}u + n % ${row}u] = q[(token * p.heads + head) * ${row}u + n];
+    let own_head = min(head + n / ${row}u, p.heads - 1u);
+    memory[n / ${row}u * ${at.pitch}u + n % ${row}u] = q[(token * p.heads + own_head) * ${row}u + n % ${row}u];
   }
   ${scoreRows.map((i) => units.declare(`s${i}`)).join(' ')}
   ${sums.map(({ name }) => units.declare(name)).join(' ')}
@@ -223,21 +226,19 @@ export const decodeMatrix = defineKernel({
     ${values}
   }
   ${sums
-    .map(({ name, i, j }) =>
-      units.store(
-        name,
-        PARTIAL,
-        `((token * p.heads + head + ${i * MATRIX_SIDE}u) * p.parts + part) * ${valueSize}u + (local.y * ${ownColumns.length}u + ${j}u) * ${MATRIX_SIDE}u`,
-        `p.parts * ${valueSize}u`,
-      ),
-    )
+    .map(({ name, i, j }) => {
+      const column = `(local.y * ${ownColumns.length}u + ${j}u) * ${MATRIX_SIDE}u`;
+      const place = `((token * p.head_rows + head + ${i * MATRIX_SIDE}u) * p.parts + part) * ${valueSize}u + ${column}`;
+      const store = units.store(name, PARTIAL, place, `p.parts * ${valueSize}u`);
+      return even ? store : `if (${column} < ${valueSize}u) { ${store} }`;
+    })
     .join('\n  ')}
   workgroupBarrier();
   maxima[lid] = total;
   workgroupBarrier();
   if (lid % ${threadsOfRow}u == 0u) {
     for (var n = 1u; n < ${threadsOfRow}u; n++) { total += maxima[lid + n]; }
-    totals[(token * p.heads + head + row) * p.parts + part] = vec2<f32>(top, total);
+    totals[(token * p.head_rows + head + row) * p.parts + part] = vec2<f32>(top, total);
   }`;
     return /* wgsl */ `${units.declarations()}
 ${HEADER}${directMaskFunctions(variant)}

@@ -20,6 +20,8 @@ export const DECODE_PARAMS = {
   tq: 'u32',
   tk: 'u32',
   heads: 'u32',
+  /** Rows that a token has in `partial` and `totals`: one a head, and what fills the last tile of heads. */
+  head_rows: 'u32',
   key_heads: 'u32',
   group: 'u32',
   parts: 'u32',
@@ -226,7 +228,7 @@ export const decodeMerge = defineKernel({
   let t = row / p.heads % p.tq;
   let b = row / (p.heads * p.tq);
   let own = key_base() + t;
-  let first = row * p.parts;
+  let first = (row / p.heads * p.head_rows + head) * p.parts;
   let end = first + own / (own / p.parts + 1u) + 1u;
   var most = LOWEST;
   for (var n = first; n < end; n++) { most = max(most, totals[n].x); }

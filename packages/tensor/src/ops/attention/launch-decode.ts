@@ -22,6 +22,11 @@ const AHEAD = (subgroupSize: number) => (subgroupSize >= 32 ? 4 : 2);
 // Query heads of one key head that a workgroup of that kernel holds in registers.
 const MOST_HEADS = 4;
 
+// Heads of a token that are too few to fill a tile of 16 with.
+const FEW_HEADS = 8;
+// Columns of a value that the four subgroups of that kernel own, one matrix each.
+const COLUMNS_OF_ALL = 4 * MATRIX_SIDE;
+
 /** How the keys are cut, and by which kernel. */
 interface Plan {
   readonly kind: 'rows' | 'tiled' | 'lanes' | 'matrix';
@@ -38,7 +43,7 @@ function planOf(call: Call): Plan {
   if (info.software) return { kind: 'rows', tileHeads: 1, parts: Math.ceil(keys / SOFTWARE_PART), constants: plain };
   const matrix = matrixConstants(call);
   if (matrix) {
-    const enough = Math.max(1, Math.floor(FULL_MATRIX / (batch * queries * (heads / matrix.tileHeads))));
+    const enough = Math.max(1, Math.floor(FULL_MATRIX / (batch * queries * Math.ceil(heads / matrix.tileHeads))));
     const parts = Math.min(Math.ceil(keys / SHORTEST_PART), enough);
     return { kind: 'matrix', tileHeads: matrix.tileHeads, parts, constants: { ...matrix } };
   }
@@ -54,7 +59,7 @@ function planOf(call: Call): Plan {
 
 /** The variant for matrix units, where the adapter has them and rows are keys and values of many heads at once. */
 function matrixConstants({ device: { info }, sizes, q, k, v }: Call): DecodeMatrixConstants | undefined {
-  const { keySize, valueSize, group } = sizes;
+  const { keySize, valueSize, group, keyHeads, heads } = sizes;
   const lanes = info.subgroupSize;
   const fits =
     info.subgroupMatrix.some(({ m, n, k: depth }) => [m, n, depth].every((size) => size === MATRIX_SIDE)) &&
@@ -62,9 +67,12 @@ function matrixConstants({ device: { info }, sizes, q, k, v }: Call): DecodeMatr
     [q, k].every(({ dtype, offset }) => dtype === 'float16' && offset % 256 === 0) &&
     k.storage === v.storage &&
     k.offset === v.offset &&
-    group % MATRIX_SIDE === 0 &&
+    // Only the last tile of a token can be filled up.
+    (group % MATRIX_SIDE === 0 || (keyHeads === 1 && heads > FEW_HEADS)) &&
     keySize % MATRIX_SIDE === 0 &&
-    valueSize % (4 * MATRIX_SIDE) === 0;
+    valueSize % MATRIX_SIDE === 0 &&
+    // The subgroups' columns lie inside of a row.
+    Math.ceil(valueSize / COLUMNS_OF_ALL) * COLUMNS_OF_ALL <= keySize;
   if (!fits) return undefined;
   const side = { matrixM: MATRIX_SIDE, matrixN: MATRIX_SIDE, matrixK: MATRIX_SIDE, lanes, keySize, valueSize };
   const tiles = [
@@ -72,8 +80,10 @@ function matrixConstants({ device: { info }, sizes, q, k, v }: Call): DecodeMatr
     [32, 32],
     [16, 64],
   ] as const;
+  const tilesOf = (tileHeads: number) => Math.ceil(group / tileHeads);
   return tiles
-    .filter(([tileHeads]) => group % tileHeads === 0)
+    .filter(([tileHeads]) => keyHeads === 1 || group % tileHeads === 0)
+    .sort(([one], [other]) => tilesOf(one) - tilesOf(other) || tilesOf(one) * one - tilesOf(other) * other)
     .map(([tileHeads, tileKeys]) => ({ ...side, tileHeads, tileKeys }))
     .find((constants) => decodeMatrixMemory(constants) <= info.workgroupMemory);
 }
@@ -94,11 +104,22 @@ function fitsLanes({ keySize, valueSize, valueWidth }: Sizes, subgroupSize: numb
 export function launchDecode(call: Call, y: Tensor, lse: Tensor): void {
   const { device, sizes, scale, q, k, v, segments, keySegments, keyLength } = call;
   const { batch, queries, heads, keys, keySize, valueSize, valueWidth, group, keyHeads } = sizes;
-  const rows = batch * queries * heads;
   const { kind, parts, tileHeads, constants } = planOf(call);
+  const headRows = Math.ceil(heads / tileHeads) * tileHeads;
+  const rows = batch * queries * headRows;
   const partial = allocateTensor(device, { shape: [rows, parts, valueSize], dtype: 'float32' });
   const totals = allocateTensor(device, { shape: [rows, parts, 2], dtype: 'float32' });
-  const params = { tq: queries, tk: keys, heads, key_heads: keyHeads, group, parts, unit: 1, scale };
+  const params = {
+    tq: queries,
+    tk: keys,
+    heads,
+    head_rows: headRows,
+    key_heads: keyHeads,
+    group,
+    parts,
+    unit: 1,
+    scale,
+  };
   const kernel = { rows: decodeRows, tiled: decodeTiled, lanes: decodeLanes, matrix: decodeMatrix }[kind];
   const bound = kind === 'lanes' || kind === 'matrix' ? packed : (tensor: Tensor) => tensor.range();
   const count = (rows / tileHeads) * parts;
@@ -119,7 +140,7 @@ export function launchDecode(call: Call, y: Tensor, lse: Tensor): void {
     groups: kind === 'rows' ? Math.ceil(count / device.workgroupOf(kernel)) : count,
   });
   const wide = valueSize % 4 === 0 && valueWidth % 4 === 0 ? 4 : 1;
-  const elements = (rows * valueSize) / wide;
+  const elements = (batch * queries * heads * valueSize) / wide;
   device.dispatch(decodeMerge, {
     bindings: {
       partial: partial.range(),
