@@ -69,6 +69,17 @@ export interface VectorBinding {
 /** Most rows that count as few: the product is then bound by reading b. */
 export const FEW_ROWS = 8;
 
+/**
+ * Rows from which, and elements of b from which, the matrix units are faster than kernels that read b once for all of
+ * few rows: at 8 rows 43 against 64 µs for 14336 × 4096, 30 against 36 for 2048 × 8192, 38 against 31 for 4096².
+ */
+const HEAVY = { rows: 5, elements: 2 ** 25 };
+
+/** Whether a product of few rows and a large b, in float16, is one for the matrix units all the same. */
+export function isHeavy(info: DeviceInfo, m: number, n: number, k: number): boolean {
+  return m >= HEAVY.rows && n * k >= HEAVY.elements && hasMatrixUnits(info);
+}
+
 /** Subgroup sizes that the subgroup kernel is written for: those of the software adapters. */
 const SUBGROUP_SIZES = [4, 8];
 
@@ -86,7 +97,7 @@ const SHORTEST_PIECE = 256;
  * tuning found for the product, goes before the table.
  */
 export function chooseKernel(info: DeviceInfo, situation: MatmulSituation, pick?: MatmulPick): KernelChoice {
-  const { m, n, batch } = situation;
+  const { m, n, k, batch } = situation;
   if (info.software) {
     const lanes = info.subgroupSize;
     if (!SUBGROUP_SIZES.includes(lanes)) {
@@ -108,6 +119,8 @@ export function chooseKernel(info: DeviceInfo, situation: MatmulSituation, pick?
       fullGroups: FULL.software,
     };
   }
+  const matrix = m > FEW_ROWS || isHeavy(info, m, n, k) ? matrixChoice(info, situation, pick) : undefined;
+  if (matrix) return matrix;
   if (m <= FEW_ROWS) {
     const rows = fewRows(m);
     const { a, b } = situation;
@@ -121,8 +134,6 @@ export function chooseKernel(info: DeviceInfo, situation: MatmulSituation, pick?
       fullGroups: FULL.matvec,
     };
   }
-  const matrix = matrixChoice(info, situation, pick);
-  if (matrix) return matrix;
   const tile = batch * Math.ceil(m / 128) * Math.ceil(n / 128) >= FULL.tiled / 2 ? 128 : 64;
   return { kernel: tiledMatmul, constants: { tile }, tile: [tile, tile], tilesOfGroup: 1, fullGroups: FULL.tiled };
 }
@@ -133,13 +144,23 @@ const MATRIX_LANES = [8, 16, 32, 64];
 /** Shortest side of a product for the matrix units: below it most of a tile is padding. */
 const SHORTEST_SIDE = 32;
 
+function hasMatrixUnits(info: DeviceInfo): boolean {
+  return (
+    matrixShape(info.subgroupMatrix) !== undefined &&
+    info.float16 &&
+    !info.software &&
+    MATRIX_LANES.includes(info.subgroupSize)
+  );
+}
+
 /** The kernel for matrix units, where the adapter has them and the product suits them. */
 function matrixChoice(info: DeviceInfo, situation: MatmulSituation, pick?: MatmulPick): KernelChoice | undefined {
   const { m, n, k, batch, a, b, c } = situation;
   const shape = matrixShape(info.subgroupMatrix);
-  if (!shape || !info.float16 || !MATRIX_LANES.includes(info.subgroupSize)) return undefined;
+  if (!shape || !hasMatrixUnits(info)) return undefined;
   if (a.dtype !== 'float16' || b.dtype !== 'float16' || !c.alongN) return undefined;
-  const few = m <= MOST_FEW_ROWS && m > FEW_ROWS && a.alongK && b.alongK && a.aligned >= HALVES && b.aligned >= HALVES;
+  const few =
+    m <= MOST_FEW_ROWS && m >= HEAVY.rows && a.alongK && b.alongK && a.aligned >= HALVES && b.aligned >= HALVES;
   if (Math.min(few ? SHORTEST_SIDE : m, n, k) < SHORTEST_SIDE) return undefined;
   const tiles = batch * Math.ceil(m / 128) * Math.ceil(n / 128);
   const large = tiles >= FULL.matrix / 8 ? [LARGE_PLAN] : [];
@@ -169,13 +190,13 @@ function matrixChoice(info: DeviceInfo, situation: MatmulSituation, pick?: Matmu
 /** Columns of each weight from which a gated product in one piece has enough tiles for an adapter. */
 const GATED_COLUMNS = 2048;
 
-/**
- * The kernel for matrix units that computes both products of a gated MLP at once, where it can: for 33 to 64 rows, which
- * fill its tiles.
- */
+/** Rows from which its tiles of 64 rows are worth it. */
+const GATED_ROWS = 17;
+
+/** The kernel for matrix units that computes both products of a gated MLP at once, where it can: for 17 to 64 rows. */
 export function chooseGated(info: DeviceInfo, situation: MatmulSituation): KernelChoice | undefined {
   const { m, n, a, b, c } = situation;
-  if (info.software || m <= MOST_FEW_ROWS / 2 || m > MOST_FEW_ROWS || n < GATED_COLUMNS) return undefined;
+  if (m < GATED_ROWS || m > MOST_FEW_ROWS || n < GATED_COLUMNS) return undefined;
   if (a.aligned < HALVES || b.aligned < HALVES || c.aligned < 4) return undefined;
   const { rows, columns } = GATED_PLAN;
   // Shorter steps where workgroup memory is short.

@@ -29,13 +29,27 @@ const VAST = 32768;
 /** From here on a sum over k is long: a workgroup alone would take it step by step for too long. */
 const LONG = 4096;
 
+/** Columns from which products of at most 16 rows have enough tiles of their own height. */
+const MANY_COLUMNS = 8192;
+
+/**
+ * Rows of the tiles for few rows. Where columns are few or the sum over k is long, tiles of 64 rows that are mostly
+ * empty are faster than lower ones, which do not keep enough of b under way: at 16 rows 30 against 64 µs for 2048 columns
+ * and sums of 8192, and 71 against 175 for 4096 and 14336 (docs/log.md).
+ */
+function fewRowsTile({ m, n, k }: Pick<MatmulSituation, 'm' | 'n' | 'k'>): 16 | 32 | typeof MOST_FEW_ROWS {
+  if (m <= 16) return n >= MANY_COLUMNS ? 16 : MOST_FEW_ROWS;
+  return m <= 32 && n < WIDE && k < LONG ? 32 : MOST_FEW_ROWS;
+}
+
 /**
  * For few rows, as in decoding for many: what matters is that much of b is under way at once, so the steps along k are
  * long. For 33 to 64 rows these are the best of 54 on an H100, those of wide products within a decoding step, where b
  * comes from memory (docs/log.md): repeated alone, out of the cache, two buffers and half the step had seemed faster.
  */
-export function fewRowsPlan({ m, n, k }: Pick<MatmulSituation, 'm' | 'n' | 'k'>): MatrixPlan {
-  const rows = [16, 32].find((count) => m <= count) ?? MOST_FEW_ROWS;
+export function fewRowsPlan(situation: Pick<MatmulSituation, 'm' | 'n' | 'k'>): MatrixPlan {
+  const { n, k } = situation;
+  const rows = fewRowsTile(situation);
   if (rows === MOST_FEW_ROWS) {
     const square = { ...LARGE_PLAN, rows, columns: 64, subgroupRows: 32, subgroupColumns: 32 };
     if (n >= VAST) return { ...square, step: 64 };
@@ -43,10 +57,8 @@ export function fewRowsPlan({ m, n, k }: Pick<MatmulSituation, 'm' | 'n' | 'k'>)
     if (k >= LONG) return { ...square, step: 128 };
     return { ...LARGE_PLAN, rows, columns: 32, step: 128, subgroupRows: 32, subgroupColumns: 16 };
   }
-  const columns = n >= 8192 ? 64 : 32;
-  // Four subgroups of one or two matrices each way; two where there is no more to share.
-  const subgroupRows = rows === 32 && columns === 64 ? 32 : 16;
-  return { ...LARGE_PLAN, rows, columns, step: 128, subgroupRows, subgroupColumns: 16 };
+  // Four subgroups of one matrix, or two where there is no more to share.
+  return { ...LARGE_PLAN, rows, columns: rows === 16 ? 64 : 32, step: 128, subgroupRows: 16, subgroupColumns: 16 };
 }
 
 /** The plan of the wide products of few rows, for two weights at once. */
@@ -63,8 +75,8 @@ export const GATED_PLAN: MatrixPlan = {
  * Workgroups that are enough for few rows: with fewer, the sum over k is cut into pieces. Where it is not long, adding
  * up the pieces costs more than 64 workgroups leave idle (measured for 64 rows).
  */
-export function fewRowsGroups({ m, k }: Pick<MatmulSituation, 'm' | 'k'>): number {
-  return m > 32 && k < LONG ? 64 : 128;
+export function fewRowsGroups(situation: Pick<MatmulSituation, 'm' | 'n' | 'k'>): number {
+  return fewRowsTile(situation) === MOST_FEW_ROWS && situation.k < LONG ? 64 : 128;
 }
 
 /** How one product is to be computed: what tuning finds. */

@@ -109,7 +109,7 @@ export function runMatmulColumns(out: Tensor, start: number, a: Tensor, b: Tenso
 
 /**
  * Writes silu(a · gateᵀ) · (a · upᵀ), of a [m, k] and two weights [n, k], into `out` [m, n], if one kernel for matrix
- * units can: for 33 to 64 rows, where everything lies in whole vectors.
+ * units can: for 17 to 64 rows, where everything lies in whole vectors.
  *
  * @returns whether it did
  */

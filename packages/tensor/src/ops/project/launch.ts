@@ -1,5 +1,6 @@
 import type { Tensor } from '../../core/tensor.js';
 import type { BoundRange, DeviceInfo } from '../../device/device.js';
+import { isHeavy } from '../matmul/choose.js';
 import { type ProjectConstants, projectGroups, projectKernel, UNIT } from './project.wgsl.js';
 
 /** One call as the kernel sees it. */
@@ -39,6 +40,7 @@ export function projects({ x, weights, norm, residual, y, rows, width, start, si
   return (
     !y.device.info.software &&
     rows <= MOST_ROWS &&
+    !weights.every(({ dtype, shape }) => dtype === 'float16' && isHeavy(y.device.info, rows, shape[0]!, size)) &&
     [width, start, size].every((length) => length % UNIT === 0) &&
     [x, ...weights, norm, residual, y].every((tensor) => !tensor || tensor.offset % ALIGNMENT === 0)
   );
