@@ -106,12 +106,17 @@ export const decodeMatrix = defineKernel({
     const scores = scoreRows
       .map((i) => {
         const first = keyBlocks === SUBGROUPS ? `${i * MATRIX_SIDE}u` : `score_row`;
-        return `${units.clear(`s${i}`)}
-    for (var d = 0u; d < ${row}u; d += 2u) {
-      ${units.load(`q${i}`, 'Left', 'row_major', HALVES, `${first} * ${at.pitch}u + d`, `${at.pitch}u`)}
-      ${units.load(`k${i}`, 'Right', 'col_major', HALVES, `${at.keys}u + score_key * ${at.pitch}u + d`, `${at.pitch}u`)}
+        // Written out: with robust access a load in a loop is a branch, and the kernel took twice as long.
+        const steps = units.each(
+          row / 2,
+          (d) => `{
+      ${units.load(`q${i}`, 'Left', 'row_major', HALVES, `${first} * ${at.pitch}u + ${2 * d}u`, `${at.pitch}u`)}
+      ${units.load(`k${i}`, 'Right', 'col_major', HALVES, `${at.keys}u + score_key * ${at.pitch}u + ${2 * d}u`, `${at.pitch}u`)}
       ${units.multiply(`s${i}`, `q${i}`, `k${i}`)}
-    }
+    }`,
+        );
+        return `${units.clear(`s${i}`)}
+    ${steps}
     ${units.store(`s${i}`, SCORES, `${first} * ${at.scores}u + score_key / 4u`, `${at.scores}u`)}`;
       })
       .join('\n    ');
@@ -128,25 +133,21 @@ export const decodeMatrix = defineKernel({
       workgroupBarrier();`,
       )
       .join('');
-    const values = `
-    for (var d = 0u; d < ${keyBlocks}u; d++) {
-      ${rowBlocks.map((i) => units.load(`p${i}`, 'Left', 'row_major', HALVES, `${at.probabilities}u + ${i * MATRIX_SIDE}u * ${at.weights}u + d * 2u`, `${at.weights}u`)).join('\n      ')}
+    const values = units.each(
+      keyBlocks,
+      (d) => `{
+      ${rowBlocks.map((i) => units.load(`p${i}`, 'Left', 'row_major', HALVES, `${at.probabilities + 2 * d}u + ${i * MATRIX_SIDE}u * ${at.weights}u`, `${at.weights}u`)).join('\n      ')}
       ${ownColumns
-        .map((j) =>
-          [
-            units.load(
-              `v${j}`,
-              'Right',
-              'row_major',
-              HALVES,
-              `${at.keys}u + d * ${MATRIX_SIDE * at.pitch}u + (local.y * ${ownColumns.length}u + ${j}u) * 2u`,
-              `${at.pitch}u`,
-            ),
+        .map((j) => {
+          const place = `${at.keys + d * MATRIX_SIDE * at.pitch}u + (local.y * ${ownColumns.length}u + ${j}u) * 2u`;
+          return [
+            units.load(`v${j}`, 'Right', 'row_major', HALVES, place, `${at.pitch}u`),
             ...rowBlocks.map((i) => units.multiply(`o${i}_${j}`, `p${i}`, `v${j}`)),
-          ].join('\n      '),
-        )
+          ].join('\n      ');
+        })
         .join('\n      ')}
-    }`;
+    }`,
+    );
     // The invocations that share a row are neighbours: in one subgroup on real units.
     const highest = variant.matrixEmulated
       ? /* wgsl */ `maxima[lid] = most;
