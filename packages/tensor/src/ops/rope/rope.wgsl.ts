@@ -48,10 +48,14 @@ export const ropeKernel = defineKernel({
         `
   let j = ${remainder('i', 'p.items')};
   let head = ${divide('i', 'p.items')};
+  let token = ${divide('head', 'p.heads')};
+  // Neighbours turn neighbouring heads, so that together they read whole lines.
+  let before = ${together === 1 ? 'head' : `head + token * p.heads * ${together - 1}u`};
   if (j >= p.pairs) {
     let others = p.columns - 2u * p.pairs;
     let copied = 2u * (j - p.pairs);
-    for (var first = head * ${together}u * p.columns; first < (head + 1u) * ${together}u * p.columns; first += p.columns) {
+    for (var n = 0u; n < ${together}u; n++) {
+      let first = (before + n * p.heads) * p.columns;
       for (var k = copied; k < min(copied + 2u, others); k++) {
         let other = first + select(k + 2u * p.pairs, k, k < p.start);
         y[other] = y_t(x[other]);
@@ -59,7 +63,6 @@ export const ropeKernel = defineKernel({
     }
     return;
   }
-  let token = ${divide('head', 'p.heads')};
   // Positions are data: one outside the table reads the nearest row that there is.
   let position = ${has('positions') ? 'u32(max(positions[token], 0))' : 'token % p.tokens'};
   let angle = min(position, p.table_rows - 1u) * p.pairs + j;
@@ -67,7 +70,7 @@ export const ropeKernel = defineKernel({
   let s = ${constants['inverse'] ? '-' : ''}sin_table[angle];
 ${each(
   (k) => `
-  let at${k} = (head * ${together}u + ${k}u) * p.columns + p.start;
+  let at${k} = (before + ${k}u * p.heads) * p.columns + p.start;
   let u${k} = F(x[at${k} + ${from[0]}]);
   let v${k} = F(x[at${k} + ${from[1]}]);`,
 )}
