@@ -30,6 +30,12 @@ const SMALL = parseTransformerConfig({
   tie_word_embeddings: true,
 });
 
+/** The name of a published hybrid. Any other is refused with an error that lists them. */
+export function presetNamed(name: string): PresetName {
+  presetHybridConfig(name as PresetName);
+  return name as PresetName;
+}
+
 /** The Llama of a published hybrid (default: Llama-3.2-1B), or the small one. */
 export function llamaConfig(large: boolean, preset: PresetName = PRESET): TransformerConfig {
   return large ? presets[preset].base.config : SMALL;

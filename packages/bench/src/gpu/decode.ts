@@ -1,8 +1,9 @@
 // Decoding on a GPU with float16 weights of true shapes: few-row products against the copy bandwidth, the short way
-// through layers against whole passes, tokens a second and dispatches of the 1B Llama shape and the 1B hybrid, cache
-// bytes. `--small` runs small shapes on any adapter, `--profile` prints the kernels, `--work` chooses parts.
+// through layers against whole passes, tokens a second and dispatches of a published hybrid's shape and its Llama's
+// (`--preset`, default 1B), cache bytes. `--small` runs small shapes on any adapter, `--profile` prints the kernels,
+// `--work` chooses parts.
 import { parseArgs } from 'node:util';
-import { generate, type HybridConfig, HybridModel, modelSpec, type PresetName } from '@zebra/runtime';
+import { generate, type HybridConfig, HybridModel, modelSpec } from '@zebra/runtime';
 import {
   advanceAll,
   argmax,
@@ -18,7 +19,7 @@ import {
 } from '@zebra/tensor';
 import { moveLength } from '../benchmarks/decode.js';
 import { randomIds } from '../benchmarks/inputs.js';
-import { hybridConfig, llamaConfig } from '../benchmarks/models.js';
+import { hybridConfig, llamaConfig, presetNamed } from '../benchmarks/models.js';
 import { copyBandwidth } from '../runner/copy-bandwidth.js';
 import { Checks, errorAgainst } from './checks.js';
 import { randomWeights } from './random-weights.js';
@@ -43,7 +44,7 @@ const device = await openDevice(
 const dtype = device.info.float16 ? 'float16' : 'float32';
 console.log(`${device.info.description}, ${dtype}, ${values.robust ? 'robust' : 'not robust'}`);
 
-const preset = values.preset as PresetName;
+const preset = presetNamed(values.preset);
 const config = llamaConfig(!small, preset);
 const hybridOf = (layers?: HybridConfig['layers']) => hybridConfig(!small, layers, preset);
 

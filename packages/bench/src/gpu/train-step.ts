@@ -3,10 +3,10 @@
 // prints the kernels.
 import { spawnSync } from 'node:child_process';
 import { parseArgs } from 'node:util';
-import { HybridModel, modelSpec, type PresetName } from '@zebra/runtime';
+import { HybridModel, modelSpec } from '@zebra/runtime';
 import { crossEntropy, memoryReport, openDevice, type Tensor, tensor } from '@zebra/tensor';
 import { randomIds } from '../benchmarks/inputs.js';
-import { hybridConfig, llamaConfig } from '../benchmarks/models.js';
+import { hybridConfig, llamaConfig, presetNamed } from '../benchmarks/models.js';
 import { distillation, recordStep } from '../benchmarks/step.js';
 import { randomWeights } from './random-weights.js';
 
@@ -28,7 +28,7 @@ const [rows, length, steps] = [values.rows, values.length, values.steps].map(Num
 const computeDType = values.dtype as 'float16' | 'float32';
 const GIB = 2 ** 30;
 
-const preset = values.preset as PresetName;
+const preset = presetNamed(values.preset);
 const config = llamaConfig(!small, preset);
 const options = { maxPositions: length, computeDType };
 

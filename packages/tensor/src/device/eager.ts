@@ -20,6 +20,7 @@ export class EagerQueue {
   private readonly device: GpuDevice;
   private readonly pool: BufferPool;
   readonly software: boolean;
+  private readonly transferBytes: number;
   private readonly uniform: GpuBuffer;
   private readonly params = new Uint8Array(MAX_PENDING * PARAM_STRIDE);
   private writer: CommandWriter | undefined;
@@ -27,9 +28,11 @@ export class EagerQueue {
   dispatches = 0;
   submits = 0;
 
-  constructor(device: GpuDevice, pool: BufferPool, software: boolean) {
+  /** @param transferBytes most bytes that go between host and device at once, a multiple of 256 */
+  constructor(device: GpuDevice, pool: BufferPool, software: boolean, transferBytes = TRANSFER_BYTES) {
     this.device = device;
     this.software = software;
+    this.transferBytes = transferBytes;
     this.pool = pool;
     this.uniform = device.createBuffer({
       size: this.params.byteLength,
@@ -66,8 +69,8 @@ export class EagerQueue {
   write(range: StorageRange, bytes: Uint8Array): void {
     this.flush();
     const buffer = range.storage.buffer as GpuBuffer;
-    for (let at = 0; at < bytes.byteLength; at += TRANSFER_BYTES) {
-      const count = Math.min(TRANSFER_BYTES, bytes.byteLength - at);
+    for (let at = 0; at < bytes.byteLength; at += this.transferBytes) {
+      const count = Math.min(this.transferBytes, bytes.byteLength - at);
       this.device.queue.writeBuffer(buffer, range.offset + at, bytes, at, count);
     }
   }
@@ -75,7 +78,7 @@ export class EagerQueue {
   /** Reads a range once everything before it has run. */
   async read(range: StorageRange): Promise<ArrayBuffer> {
     // All of it is copied out now: what runs later must not change what is read.
-    const pieces = piecesOf({ ...range, size: Math.ceil(range.size / 4) * 4 }, TRANSFER_BYTES).map((piece) => {
+    const pieces = piecesOf({ ...range, size: Math.ceil(range.size / 4) * 4 }, this.transferBytes).map((piece) => {
       const usage = 0x01 /* MAP_READ */ | 0x08; /* COPY_DST */
       return { piece, staging: this.device.createBuffer({ size: piece.size, usage }) };
     });
@@ -92,7 +95,7 @@ export class EagerQueue {
       if (only && mapped.length === 1) return only.slice(0);
       const whole = new Uint8Array(mapped.reduce((sum, { byteLength }) => sum + byteLength, 0));
       mapped.forEach((bytes, k) => {
-        whole.set(new Uint8Array(bytes), k * TRANSFER_BYTES);
+        whole.set(new Uint8Array(bytes), k * this.transferBytes);
       });
       return whole.buffer;
     } finally {

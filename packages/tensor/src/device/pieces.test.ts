@@ -18,15 +18,25 @@ import { swiglu } from '../ops/swiglu/index.js';
 import { AdamW } from '../optim/index.js';
 import { randomNormal } from '../random/normal.js';
 import { testDevice } from '../testing/index.js';
+import { EagerQueue } from './eager.js';
+import { defineKernel, type KernelVariant } from './kernel.js';
 import type { AdapterChoice } from './open.js';
 import { openDevice } from './open.js';
+import { cutByItems } from './pieces.js';
 import { pieceFunctions, throughPieces } from './pieces.wgsl.js';
+import { BufferPool } from './pool.js';
+import type { Storage } from './storage.js';
 
 const device = await testDevice();
 const LIMIT = 4096;
 const adapter = (process.env['ZEBRA_TEST_ADAPTER'] ?? 'auto') as AdapterChoice;
 const cut = await openDevice({ adapter, poison: true, bindingLimit: LIMIT });
-afterAll(() => cut.destroy());
+const hardware = await testDevice('hardware');
+const cutHardware = await openDevice({ adapter, poison: true, software: false, bindingLimit: LIMIT });
+afterAll(() => {
+  cut.destroy();
+  cutHardware.destroy();
+});
 
 describe('WGSL of a tensor that is bound in pieces', () => {
   it('reads and writes through functions', () => {
@@ -53,6 +63,11 @@ describe('WGSL of a tensor that is bound in pieces', () => {
     expect(throughPieces('struct S { a: u32, x: u32 } var b = x[1];', 'x')).toContain('x_of_pieces(1)');
   });
 
+  it('leaves comments out', () => {
+    const source = '/* [ } x[0] */ let y = 1; // x[1] ]\nz = x[2];';
+    expect(throughPieces(source, 'x')).toBe(' let y = 1; \nz = x_of_pieces(2);');
+  });
+
   it('is refused where functions cannot stand in', () => {
     expect(() => throughPieces('atomicAdd(&x[i], 1u);', 'x')).toThrow(/x: a pointer to an element/);
     expect(throughPieces('a & x[i]', 'x')).toBe('a & x_of_pieces(i)');
@@ -73,8 +88,9 @@ describe('WGSL of a tensor that is bound in pieces', () => {
   });
 });
 
-/** Runs the same on the device at hand and on one that binds 4 KiB at once. They must agree to the bit. */
-async function same(
+/** Runs the same on a device and on one that binds 4 KiB at once. They must agree to the bit. */
+async function compare(
+  [all, few]: readonly [typeof device, typeof device],
   shapes: readonly Shape[],
   run: (inputs: readonly Tensor[]) => readonly (Tensor | undefined)[],
 ): Promise<void> {
@@ -91,13 +107,18 @@ async function same(
     expect(one.statistics().liveBuffers).toBe(before);
     return values;
   };
-  const whole = await read(device);
+  const whole = await read(all);
   expect(whole.some((values) => values.byteLength > LIMIT)).toBe(true);
   expect(whole.every((values) => values.every(Number.isFinite))).toBe(true);
-  expect(await read(cut)).toEqual(whole);
+  expect(await read(few)).toEqual(whole);
 }
 
-describe('operations on tensors that are larger than one binding', () => {
+describe.each([
+  ['native', device, cut],
+  ['hardware', hardware, cutHardware],
+] as const)('operations on tensors that are larger than one binding (%s)', (_name, all, few) => {
+  const same = (shapes: readonly Shape[], run: Parameters<typeof compare>[2]) => compare([all, few], shapes, run);
+
   it('elementwise, cut by items', () =>
     same([[3, 1000], [3, 1000], [1000]], ([a, b, c]) => {
       const { value, gradients } = valueAndGradients(() => sum(multiply(silu(a!), swiglu(a!, b!))), [a!, b!]);
@@ -179,7 +200,78 @@ describe('operations on tensors that are larger than one binding', () => {
     ));
 });
 
+describe('the cut of a dispatch by items', () => {
+  it('takes a dispatch for what a binding holds, and no more bindings', () => {
+    const [a, b] = [1, 2].map((value) => fill(cut, [3000], value)) as [Tensor, Tensor];
+    const before = cut.statistics().dispatches;
+    const y = cut.allocate(4);
+    const poison = cut.statistics().dispatches - before;
+    y.release();
+    add(a, b).dispose();
+    // 750 vectors of 16 bytes, 256 of them in 4 KiB: for fresh memory, filled word by word, and for the sum.
+    expect(cut.statistics().dispatches - before).toBe(poison + 3 + 3);
+    a.dispose();
+    b.dispose();
+  });
+
+  it('gives each part its items, its bytes and its share of workgroups', () => {
+    const kernel = defineKernel({
+      name: 'test',
+      bindings: { x: 'read', y: 'write', h: 'read' },
+      params: { count: 'u32' },
+      vectors: () => ({ x: 4 as const }),
+      itemwise: () => ['x', 'y'],
+      source: () => '',
+    });
+    const storage = {} as Storage;
+    const range = (offset: number, size: number, dtype: 'float16' | 'float32') => ({ storage, offset, size, dtype });
+    const bindings = { x: range(256, 8016, 'float32'), y: range(0, 1008, 'float16'), h: range(0, 16, 'float32') };
+    const variant = {
+      constants: {},
+      has: (name: string) => name in bindings,
+      dtype: (name: keyof typeof bindings) => bindings[name].dtype,
+    } as unknown as KernelVariant;
+    // 501 items of 16 and of 2 bytes, the last line of y padded.
+    const parts = cutByItems(kernel, variant, { bindings, params: { count: 501 }, groups: 8 }, 4096);
+    expect(parts.map(({ bindings: { x, y, h }, params, groups }) => ({ x, y, h, params, groups }))).toEqual([
+      { x: range(256, 4096, 'float32'), y: range(0, 512, 'float16'), h: bindings.h, params: { count: 256 }, groups: 5 },
+      {
+        x: range(4352, 3920, 'float32'),
+        y: range(512, 496, 'float16'),
+        h: bindings.h,
+        params: { count: 245 },
+        groups: 4,
+      },
+    ]);
+  });
+});
+
+describe('bytes between host and device', () => {
+  it('go in steps', async () => {
+    const pool = new BufferPool(device.gpu, {
+      maxBufferSize: 2 ** 20,
+      memoryLimit: undefined,
+      onOutOfMemory: () => {},
+    });
+    const queue = new EagerQueue(device.gpu, pool, device.info.software, 512);
+    const storage = pool.allocate(4096);
+    const bytes = Uint8Array.from({ length: 2004 }, (_, i) => (7 * i) % 251);
+    queue.write({ storage, offset: 8, size: 2004 }, bytes);
+    expect(new Uint8Array(await queue.read({ storage, offset: 8, size: 2004 }))).toEqual(bytes);
+    expect(new Uint8Array(await queue.read({ storage, offset: 520, size: 8 }))).toEqual(bytes.slice(512, 520));
+    storage.release();
+    pool.trim();
+    pool.afterSubmit();
+  });
+});
+
 describe('the limits of pieces', () => {
+  it('must be numbers that can be bound', async () => {
+    for (const bindingLimit of [100, Number.NaN]) {
+      await expect(openDevice({ adapter, bindingLimit })).rejects.toThrow(/bindingLimit must be at least 256/);
+    }
+  });
+
   it('is told where an adapter has too few bindings', async () => {
     using a = fill(cut, [64, 4096], 1);
     using b = fill(cut, [4096, 2], 1);

@@ -46,7 +46,7 @@ export function pieceFunctions({ name, access, element, pieces, length }: CutBin
  * @throws TypeError for what functions cannot stand in for: pointers to elements, and writes to one component of a vector
  */
 export function throughPieces(source: string, name: string): string {
-  const text = source.replace(/\/\/[^\n]*/g, '');
+  const text = source.replace(/\/\*[\s\S]*?\*\/|\/\/[^\n]*/g, '');
   return new Accesses(text, name).rewrite(0, text.length);
 }
 

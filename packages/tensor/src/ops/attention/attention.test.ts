@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { tensor, zeros } from '../../core/create.js';
 import { valueAndGradients } from '../../core/gradients.js';
 import { scope } from '../../core/scope.js';
@@ -214,6 +214,7 @@ describe('attention', () => {
     for (let row = 0; row < batch; row++)
       cache.data.fill(Number.NaN, (row * keys + keyLength) * keySize, (row + 1) * keys * keySize);
     const before = device.statistics().liveBuffers;
+    const dispatched = vi.spyOn(device, 'dispatch');
     const y = scope(() => {
       const rows = tensor(device, cache.data, cache.shape, { dtype: 'float16' });
       const query = tensor(device, q.data, q.shape, { dtype: 'float16' });
@@ -227,6 +228,8 @@ describe('attention', () => {
         }),
       });
     });
+    expect(dispatched.mock.calls.map(([{ name }]) => name)).toContain('attention_decode_matrix');
+    dispatched.mockRestore();
     // Probabilities and results are rounded to float16.
     expect(relativeError(await y.read(), expected.data)).toBeLessThan(1e-3);
     y.dispose();

@@ -5,7 +5,7 @@ import { HALVES, matrixMatmul } from './matrix.wgsl.js';
 import { matvecMatmul, matvecTile } from './matvec.wgsl.js';
 import {
   fewRowsGroups,
-  fewRowsPlan,
+  fewRowsPlans,
   GATED_PLAN,
   LARGE_PLAN,
   type MatmulPick,
@@ -71,7 +71,8 @@ export const FEW_ROWS = 8;
 
 /**
  * Rows from which, and elements of b from which, the matrix units are faster than kernels that read b once for all of
- * few rows: at 8 rows 43 against 64 µs for 14336 × 4096, 30 against 36 for 2048 × 8192, 38 against 31 for 4096².
+ * few rows: at 8 rows 43 against 64 µs for 14336 × 4096, but 38 against 31 for 4096² (on an H200). With 2048 × 8192 it
+ * is faster alone and not in a decoding step (docs/log.md).
  */
 const HEAVY = { rows: 5, elements: 2 ** 25 };
 
@@ -164,7 +165,7 @@ function matrixChoice(info: DeviceInfo, situation: MatmulSituation, pick?: Matmu
   if (Math.min(few ? SHORTEST_SIDE : m, n, k) < SHORTEST_SIDE) return undefined;
   const tiles = batch * Math.ceil(m / 128) * Math.ceil(n / 128);
   const large = tiles >= FULL.matrix / 8 ? [LARGE_PLAN] : [];
-  const table = few ? [fewRowsPlan(situation), SMALL_PLAN] : [...large, SMALL_PLAN];
+  const table = few ? fewRowsPlans(situation) : [...large, SMALL_PLAN];
   for (const plan of pick ? [pick.plan, ...table] : table) {
     const constants = matrixConstants(info, shape, plan, situation);
     if (!constants) continue;

@@ -6,7 +6,7 @@ import { decodeBytes, encodeBytes } from '../../core/encoding.js';
 import type { DeviceInfo } from '../../device/device.js';
 import { assembleSource, type KernelVariant } from '../../device/kernel.js';
 import { normalValues, relativeError, testDevice, uniformSource } from '../../testing/index.js';
-import { chooseChunk, chooseGated, chooseKernel, type KernelChoice, type MatmulSituation } from './choose.js';
+import { chooseChunk, chooseGated, chooseKernel, isHeavy, type KernelChoice, type MatmulSituation } from './choose.js';
 import { matmul } from './matmul.js';
 import { type MatrixConstants, matrixMatmul, matrixMemory, matrixSubgroups } from './matrix.wgsl.js';
 import { LARGE_PLAN } from './plans.js';
@@ -177,6 +177,47 @@ describe('the choice of the matrix units', () => {
     const choice = chooseKernel(gpu(), product({ m: 64, n, k }));
     expect(constantsOf(choice)).toMatchObject({ rows: 64, ...plan });
     expect(k / chooseChunk(k, Math.ceil(n / plan.columns), choice)).toBe(pieces);
+  });
+});
+
+describe('the choice for few rows', () => {
+  const choose = (m: number, n: number, k: number, changes: Partial<DeviceInfo> = {}) =>
+    chooseKernel(gpu(changes), product({ m, n, k }));
+
+  it('is the matrix units from 9 rows on, and from 5 where b is large', () => {
+    expect(usesMatrices(choose(8, 4096, 4096))).toBe(false);
+    expect(usesMatrices(choose(9, 4096, 4096))).toBe(true);
+    expect(usesMatrices(choose(4, 14336, 4096))).toBe(false);
+    expect(usesMatrices(choose(5, 14336, 4096))).toBe(true);
+    expect(usesMatrices(choose(8, 2048, 8192))).toBe(false);
+    expect(isHeavy(gpu(), 5, 8192, 4096)).toBe(true);
+    expect(isHeavy(gpu(), 5, 8191, 4096)).toBe(false);
+    expect(isHeavy(gpu({ subgroupMatrix: [] }), 8, 14336, 4096)).toBe(false);
+    const wide = { dtype: 'float32' as DType, aligned: 8, alongK: true };
+    expect(usesMatrices(chooseKernel(gpu(), product({ m: 8, n: 14336, k: 4096, a: wide })))).toBe(false);
+  });
+
+  it.each([
+    [16, 2048, 2048, 64, 32],
+    [16, 4096, 14336, 64, 64],
+    [16, 8192, 2048, 16, 64],
+    [16, 128256, 2048, 16, 64],
+    [32, 2048, 2048, 32, 32],
+    [32, 2048, 8192, 64, 64],
+    [32, 8192, 2048, 64, 64],
+    [8, 14336, 4096, 16, 64],
+    [8, 4096, 14336, 64, 64],
+  ])('takes tiles for %i rows of %i columns and sums of %i: %i × %i', (m, n, k, rows, columns) => {
+    expect(choose(m, n, k).tile).toEqual([rows, columns]);
+    // With less workgroup memory the same tiles in shorter steps.
+    const small = choose(m, n, k, { workgroupMemory: 32768 });
+    expect(small.tile).toEqual([rows, columns]);
+    expect(constantsOf(small).step).toBeGreaterThanOrEqual(64);
+  });
+
+  it('computes both products of a gated MLP at once from 17 to 64 rows', () => {
+    const gated = (m: number) => chooseGated(gpu(), product({ m, n: 8192, k: 2048 }));
+    expect([16, 17, 32, 64, 65].map((m) => gated(m) !== undefined)).toEqual([false, true, true, true, false]);
   });
 });
 

@@ -47,7 +47,7 @@ function fewRowsTile({ m, n, k }: Pick<MatmulSituation, 'm' | 'n' | 'k'>): 16 | 
  * long. For 33 to 64 rows these are the best of 54 on an H100, those of wide products within a decoding step, where b
  * comes from memory (docs/log.md): repeated alone, out of the cache, two buffers and half the step had seemed faster.
  */
-export function fewRowsPlan(situation: Pick<MatmulSituation, 'm' | 'n' | 'k'>): MatrixPlan {
+function fewRowsPlan(situation: Pick<MatmulSituation, 'm' | 'n' | 'k'>): MatrixPlan {
   const { n, k } = situation;
   const rows = fewRowsTile(situation);
   if (rows === MOST_FEW_ROWS) {
@@ -59,6 +59,12 @@ export function fewRowsPlan(situation: Pick<MatmulSituation, 'm' | 'n' | 'k'>): 
   }
   // Four subgroups of one matrix, or two where there is no more to share.
   return { ...LARGE_PLAN, rows, columns: rows === 16 ? 64 : 32, step: 128, subgroupRows: 16, subgroupColumns: 16 };
+}
+
+/** The plan for few rows, and the same with shorter steps for adapters with less workgroup memory. */
+export function fewRowsPlans(situation: Pick<MatmulSituation, 'm' | 'n' | 'k'>): readonly MatrixPlan[] {
+  const plan = fewRowsPlan(situation);
+  return [plan, { ...plan, step: plan.step / 2 }, { ...plan, step: plan.step / 4 }, SMALL_PLAN];
 }
 
 /** The plan of the wide products of few rows, for two weights at once. */

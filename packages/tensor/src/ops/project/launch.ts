@@ -35,12 +35,14 @@ const ENOUGH_GROUPS = 1024;
 /** Offsets of bindings are multiples of this in WebGPU. */
 const ALIGNMENT = 256;
 
-/** Whether the kernel serves a call. */
+/** Whether the kernel serves a call. Heavy products of several rows are left to the matrix units, where there are any. */
 export function projects({ x, weights, norm, residual, y, rows, width, start, size }: ProjectCall): boolean {
+  // A norm gives what the weights are.
+  const halves = (norm !== undefined || x.dtype === 'float16') && weights.every(({ dtype }) => dtype === 'float16');
   return (
     !y.device.info.software &&
     rows <= MOST_ROWS &&
-    !weights.every(({ dtype, shape }) => dtype === 'float16' && isHeavy(y.device.info, rows, shape[0]!, size)) &&
+    !(halves && weights.every(({ shape }) => isHeavy(y.device.info, rows, shape[0]!, size))) &&
     [width, start, size].every((length) => length % UNIT === 0) &&
     [x, ...weights, norm, residual, y].every((tensor) => !tensor || tensor.offset % ALIGNMENT === 0)
   );

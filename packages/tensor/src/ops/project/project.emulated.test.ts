@@ -11,6 +11,7 @@ describe.skipIf(device.info.subgroupMatrix.length === 0)('project on emulated ma
   it.each([
     [64, 2048, 96],
     [41, 2056, 136],
+    [17, 2048, 64],
   ])('computes a gated MLP: %i rows, %i columns, sums of %i', async (rows, columns, size) => {
     const input = (shape: number[]) => ({ shape, dtype: 'float16' as const, values: half });
     const weight = input([columns, size]);
