@@ -125,11 +125,7 @@ export class Device {
     this.limits = gpu.limits;
     this.info = describeWith(info, options);
     this.poison = options.poison ?? false;
-    const { bindingLimit = Infinity } = options;
-    if (!(bindingLimit >= 256)) {
-      throw new ZebraError('argument', `openDevice: bindingLimit must be at least 256 bytes, got ${bindingLimit}`);
-    }
-    this.bindingLimit = Math.min(bindingLimit, gpu.limits.maxStorageBufferBindingSize);
+    this.bindingLimit = Math.min(options.bindingLimit ?? Infinity, gpu.limits.maxStorageBufferBindingSize);
     this.pipelines = new PipelineCache(gpu, this.info, this.bindingLimit);
     this.pool = new BufferPool(gpu, {
       maxBufferSize: gpu.limits.maxBufferSize,

@@ -23,7 +23,7 @@ const WAYS_OUT =
 /**
  * Opens the best WebGPU device there is. In a browser it comes from `navigator.gpu`, in Node from the package `webgpu` (Dawn).
  *
- * @throws ZebraError `argument` for an `adapter` that is none of the choices; `device` when there is no adapter (the
+ * @throws ZebraError `argument` for an `adapter` that is none of the choices or a `bindingLimit` below 256; `device` when there is no adapter (the
  *   message names the ways out) or it refuses a device
  */
 export async function openDevice(options: OpenDeviceOptions = {}): Promise<Device> {
@@ -32,6 +32,10 @@ export async function openDevice(options: OpenDeviceOptions = {}): Promise<Devic
       'argument',
       `openDevice: adapter must be one of ${CHOICES.join(', ')}, got ${options.adapter}`,
     );
+  }
+  const { bindingLimit = Infinity } = options;
+  if (!(bindingLimit >= 256)) {
+    throw new ZebraError('argument', `openDevice: bindingLimit must be at least 256 bytes, got ${bindingLimit}`);
   }
   const adapter = await findAdapter(options);
   if (!adapter)
