@@ -23,8 +23,8 @@ const WAYS_OUT =
 /**
  * Opens the best WebGPU device there is. In a browser it comes from `navigator.gpu`, in Node from the package `webgpu` (Dawn).
  *
- * @throws ZebraError `argument` for an `adapter` that is none of the choices or a `bindingLimit` below 256; `device` when there is no adapter (the
- *   message names the ways out) or it refuses a device
+ * @throws ZebraError `argument` for an `adapter` that is none of the choices or a `bindingLimit` below 256; `device`
+ *   when there is no adapter (the message names the ways out) or it refuses a device
  */
 export async function openDevice(options: OpenDeviceOptions = {}): Promise<Device> {
   if (options.adapter !== undefined && !CHOICES.includes(options.adapter)) {
