@@ -227,8 +227,7 @@ async function checkHead(words: number): Promise<void> {
   );
   checks.check(`${words} words: gradient of hidden states, likewise`, errorAgainst(got!, want!), 1e-6);
 
-  // The gradient of the head in the last rows, from that of logits: (softmax − one-hot)ᵀ · hidden / N adds up to the
-  // mean hidden state less that of the targets; over all rows it is zero.
+  // The head's gradient is (softmax − one-hot)ᵀ · hidden / N: over all words it adds up to zero.
   const gradient = wide.gradients[1]!;
   const [total] = (await readOnce(() => sum(gradient))) as [number];
   const [size] = (await readOnce(() => squareRoot(sum(square(gradient))))) as [number];

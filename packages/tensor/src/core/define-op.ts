@@ -150,7 +150,11 @@ function hold(tensor: Tensor, saved: readonly number[] | undefined, index: numbe
 /** Elements of a tensor, at most: kernels count them in 32 bits, and invocations past the last one as well. */
 const MOST_ELEMENTS = 2 ** 32 - 2 ** 25;
 
-/** Memory of a tensor, contents undefined. */
+/**
+ * Memory of a tensor, contents undefined.
+ *
+ * @throws ZebraError `memory` for more elements than kernels count, and as `Device.allocate` does
+ */
 export function allocateTensor(device: Device, spec: TensorSpec): Tensor {
   if (elementCount(spec.shape) > MOST_ELEMENTS) {
     throw new ZebraError(

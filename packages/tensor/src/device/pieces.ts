@@ -11,11 +11,17 @@ export function pieceBytes(limit: number): number {
   return Math.floor(limit / ALIGNMENT) * ALIGNMENT;
 }
 
-/** The pieces in which a range is bound: one, where it fits. */
+/** In how many pieces so many bytes are bound: one, where they fit. */
+export function pieceCount(bytes: number, limit: number): number {
+  return bytes <= limit ? 1 : Math.ceil(bytes / pieceBytes(limit));
+}
+
+/** The pieces in which a range is bound. */
 export function piecesOf<R extends StorageRange>(range: R, limit: number): readonly R[] {
-  if (range.size <= limit) return [range];
+  const count = pieceCount(range.size, limit);
+  if (count === 1) return [range];
   const step = pieceBytes(limit);
-  return Array.from({ length: Math.ceil(range.size / step) }, (_, k) => {
+  return Array.from({ length: count }, (_, k) => {
     const at = k * step;
     return { ...range, offset: range.offset + at, size: Math.min(step, range.size - at) };
   });

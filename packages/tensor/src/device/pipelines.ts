@@ -5,7 +5,7 @@ import type { Pipeline } from './command.js';
 import type { BoundRange, DeviceInfo, DispatchOptions } from './device.js';
 import type { GpuDevice } from './gpu-types.js';
 import { assembleSource, type Kernel, type KernelVariant } from './kernel.js';
-import { cutByItems, pieceBytes, piecesOf } from './pieces.js';
+import { cutByItems, pieceBytes, pieceCount } from './pieces.js';
 
 type Constants = KernelVariant['constants'];
 
@@ -28,9 +28,7 @@ export class PipelineCache {
 
   /** The variant of a kernel for these ranges, by the names in `present`. Larger ones are read in pieces. */
   get(kernel: Kernel, present: readonly string[], ranges: readonly BoundRange[], constants: Constants): Pipeline {
-    const pieces = ranges.map((range) =>
-      range.size > this.bindingLimit ? piecesOf(range, this.bindingLimit).length : 1,
-    );
+    const pieces = ranges.map(({ size }) => pieceCount(size, this.bindingLimit));
     const key = `${present.join()}|${ranges.map(({ dtype }) => dtype).join()}|${pieces.join()}|${JSON.stringify(constants)}`;
     const variants = this.variantsOf(kernel);
     const known = variants.get(key);

@@ -6,6 +6,7 @@ import type { Tensor } from '../../core/tensor.js';
 import { type CaseInput, checkOp, relativeError, testDevice, uniformSource } from '../../testing/index.js';
 import { attentionOp, attentionWithTiles } from './index.js';
 import type { MatrixTile } from './matrix-tile.wgsl.js';
+import { type AttentionCase, maskInputs } from './test-case.js';
 
 // Emulated matrix units (see MatrixUnits): the kernels' own tiling, staging, masks and barriers, computed in plain WGSL.
 const device = await testDevice('matrix');
@@ -16,27 +17,13 @@ const device = await testDevice('matrix');
  */
 const TOLERANCE = { forward: 6e-4, gradient: 2e-3, numeric: 1e-5 };
 
-interface Case {
-  readonly batch?: number;
-  readonly queries: number;
-  readonly keys?: number;
-  readonly heads?: number;
-  readonly keyHeads?: number;
-  readonly keySize?: number;
-  readonly valueSize?: number;
-  readonly magnitude?: number;
-  readonly segments?: (index: number, random: () => number) => number;
-  readonly keySegments?: (index: number, random: () => number) => number;
-  readonly keyLength?: number;
-}
-
 /** Normal values on a grid of 1/256, which float16 holds exactly up to 8. */
 const normal = (magnitude: number) => (_: number, random: () => number) => {
   const value = Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random());
   return magnitude * (Math.round(256 * Math.max(-4, Math.min(4, value))) / 256);
 };
 
-function opCase(c: Case) {
+function opCase(c: AttentionCase) {
   const { batch = 1, queries, keys = queries, heads = 2, keyHeads = heads, keySize = 32, magnitude = 1 } = c;
   const { valueSize = keySize } = c;
   const half = (shape: number[], values: CaseInput['values']) => ({
@@ -44,15 +31,12 @@ function opCase(c: Case) {
     dtype: 'float16' as const,
     values: values!,
   });
-  const int = (shape: number[], values: CaseInput['values']) => ({ shape, dtype: 'int32' as const, values: values! });
   return {
     inputs: [
       half([batch, queries, heads, keySize], normal(magnitude)),
       half([batch, keys, keyHeads, keySize], normal(magnitude)),
       half([batch, keys, keyHeads, valueSize], normal(1)),
-      c.segments && int([batch, queries], c.segments),
-      c.keySegments && int([batch, keys], c.keySegments),
-      c.keyLength === undefined ? undefined : int([1], () => c.keyLength!),
+      ...maskInputs(c, batch, keys),
     ],
     attributes: { scale: keySize ** -0.5 },
   };
@@ -77,7 +61,7 @@ const everywhere = (tile: MatrixTile) => attentionWithTiles({ forward: tile, que
 describe.skipIf(device.info.subgroupMatrix.length === 0)('attention on emulated matrix units', () => {
   // Cases share tiles, head sizes and masks, and so compiled kernels: each takes seconds.
   it.each(
-    Object.entries<[keyof typeof TILES, Case]>({
+    Object.entries<[keyof typeof TILES, AttentionCase]>({
       'one token': ['shared', { queries: 1 }],
       'three tokens, two heads a key head': ['shared', { queries: 3, keyHeads: 1 }],
       '63 tokens': ['shared', { queries: 63 }],

@@ -3,7 +3,6 @@ import { tensor, zeros } from '../../core/create.js';
 import { valueAndGradients } from '../../core/gradients.js';
 import { scope } from '../../core/scope.js';
 import {
-  type CaseInput,
   checkOp,
   normalValues,
   relativeError,
@@ -13,24 +12,14 @@ import {
 } from '../../testing/index.js';
 import { sum } from '../reduce/index.js';
 import { attention, attentionOp } from './index.js';
+import { type AttentionCase, maskInputs } from './test-case.js';
 
 // float32 scores of size ~10, exponentiated: 1e-6 of relative error each, averaged over the keys; the gradient
 // subtracts two sums of like size.
 const TOLERANCE = { forward: 3e-6, gradient: 1e-5, numeric: 1e-5 };
 
-interface Case {
-  readonly batch?: number;
-  readonly queries: number;
-  readonly keys?: number;
-  readonly heads?: number;
-  readonly keyHeads?: number;
-  readonly keySize?: number;
-  readonly valueSize?: number;
+interface Case extends AttentionCase {
   readonly width?: number;
-  readonly magnitude?: number;
-  readonly segments?: (index: number, random: () => number) => number;
-  readonly keySegments?: (index: number, random: () => number) => number;
-  readonly keyLength?: number;
 }
 
 function opCase(c: Case) {
@@ -47,15 +36,12 @@ function opCase(c: Case) {
   const width = c.width ?? valueSize;
   const normal = (_: number, random: () => number) =>
     magnitude * Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random());
-  const int = (shape: number[], values: CaseInput['values']): CaseInput => ({ shape, dtype: 'int32', values: values! });
   return {
     inputs: [
       { shape: [batch, queries, heads, keySize], values: normal },
       { shape: [batch, keys, keyHeads, keySize], values: normal },
       { shape: [batch, keys, keyHeads, width] },
-      c.segments && int([batch, queries], c.segments),
-      c.keySegments && int([batch, keys], c.keySegments),
-      c.keyLength === undefined ? undefined : int([1], () => c.keyLength!),
+      ...maskInputs(c, batch, keys),
     ],
     attributes: { scale: keySize ** -0.5, ...(width !== valueSize && { valueSize }) },
   };

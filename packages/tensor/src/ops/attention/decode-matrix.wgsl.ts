@@ -57,7 +57,8 @@ const PARTIAL: MatrixArray = { name: 'partial', type: 'f32' };
 /**
  * Decoding of many query heads that share rows which are keys and values at once (the absorbed form of latent
  * attention), on matrix units: a workgroup owns 16 or 32 heads of a token and a part of the keys, so that every cached
- * row is read once. Heads that fill up the last tile are copies of the last one, and nobody reads what comes of them. float16 comes as `vec4<u32>`.
+ * row is read once. Heads that fill up the last tile are copies of the last one, and nobody reads what comes of them.
+ * float16 comes as `vec4<u32>`.
  */
 export const decodeMatrix = defineKernel({
   name: 'attention_decode_matrix',

@@ -127,7 +127,8 @@ function compose({ x, weights, norm, residual, y, rows, width, start, size, eps,
 /**
  * The products that a decoding step is made of, x · [w0; w1; …]ᵀ, with what stands around them in a layer: RMSNorm
  * before, SwiGLU or a residual after. On a GPU, for up to 8 rows of x, it is one kernel that reads every weight once (but
- * for 5 to 8 rows of large float16 weights where there are matrix units); elsewhere it is composed of other operations. Sums are float32. Not differentiable.
+ * for 5 to 8 rows of large float16 weights where there are matrix units); elsewhere it is composed of other operations.
+ * Sums are float32. Not differentiable.
  *
  * @param x [..., ≥ start + K], float32 or float16
  * @param weights one to three, [N, K] each, of one dtype

@@ -70,31 +70,28 @@ export const gradientKernel = defineKernel({
   params: { rows: 'u32', units: 'u32' },
   vectors: rowVectors('g', 'y', 'd'),
   workgroup: rowWorkgroup,
-  source: (variant) => {
-    const logarithm = variant.constants['logarithm'];
-    const ks = heldNumbers(Number(variant.constants['held']));
-    const share = (g: string, y: string) => (logarithm ? g : `${g} * ${y}`);
-    const result = (g: string, y: string) => (logarithm ? `${g} - exp(${y}) * sum` : `${y} * (${g} - sum)`);
-    const load = (name: string) => (c: string) => `F(${name}[base + ${c}])`;
-    const held = /* wgsl */ `${heldLoads(ks.length, 'end', { g: load('g'), y: load('y') })}
-  let sum = row_sum(total(${ks.map((k) => share(`g${k}`, `y${k}`)).join(' + ')}), lid);
-${ks.map((k) => `  if (c${k} < end) { d[base + c${k}] = d_t(${result(`g${k}`, `y${k}`)}); }`).join('\n')}`;
-    return (
-      vectorHelpers(variant.constants['width']) +
-      rowSum(variant) +
-      rowLanesMain(
-        variant,
-        ks.length > 0
-          ? held
-          : `
+  source: (variant) =>
+    vectorHelpers(variant.constants['width']) + rowSum(variant) + rowLanesMain(variant, gradientBody(variant)),
+});
+
+function gradientBody({ constants }: KernelVariant): string {
+  const ks = heldNumbers(Number(constants['held']));
+  const logarithm = constants['logarithm'] === true;
+  const share = (g: string, y: string) => (logarithm ? g : `${g} * ${y}`);
+  const result = (g: string, y: string) => (logarithm ? `${g} - exp(${y}) * sum` : `${y} * (${g} - sum)`);
+  const load = (name: string) => (c: string) => `F(${name}[base + ${c}])`;
+  const [g, y] = [load('g'), load('y')];
+  if (ks.length === 0) {
+    return /* wgsl */ `
   var sums = F(0);
-  for (var c = lane; c < end; c += LANES) { sums += ${share('F(g[base + c])', 'F(y[base + c])')}; }
+  for (var c = lane; c < end; c += LANES) { sums += ${share(g('c'), y('c'))}; }
   let sum = row_sum(total(sums), lid);
   for (var c = lane; c < end; c += LANES) {
-    let v = F(y[base + c]);
-    d[base + c] = d_t(${result('F(g[base + c])', 'v')});
-  }`,
-      )
-    );
-  },
-});
+    let v = ${y('c')};
+    d[base + c] = d_t(${result(g('c'), 'v')});
+  }`;
+  }
+  return /* wgsl */ `${heldLoads(ks.length, 'end', { g, y })}
+  let sum = row_sum(total(${ks.map((k) => share(`g${k}`, `y${k}`)).join(' + ')}), lid);
+${ks.map((k) => `  if (c${k} < end) { d[base + c${k}] = d_t(${result(`g${k}`, `y${k}`)}); }`).join('\n')}`;
+}

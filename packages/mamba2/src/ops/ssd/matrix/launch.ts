@@ -52,7 +52,9 @@ function constantsFor(
 ): ScanConstants | undefined {
   const sizes = { matrixM: 16, matrixN: 16, matrixK: 16, lanes: LANES, headDim, stateSize };
   return BLOCKS.map(([rows, columns]) => ({
-    ...{ ...sizes, rows: Math.min(rows, headDim), columns: Math.min(columns, stateSize) },
+    ...sizes,
+    rows: Math.min(rows, headDim),
+    columns: Math.min(columns, stateSize),
   })).find((constants) => bytes(constants) <= info.workgroupMemory);
 }
 
@@ -189,10 +191,15 @@ export function launchMatrixBackward(
           through: through.range(),
         },
         params: {
-          ...{ ...placesOf(o, down, across), count },
-          ...{ ...at('dy', dy, down), ...at('dx', into.x, down) },
-          ...{ ...at('db', into.b, across), ...at('dc', into.c, across) },
-          ...{ edge_at: (down * stateSize + across) / HALVES, row: down, column: across },
+          ...placesOf(o, down, across),
+          ...at('dy', dy, down),
+          ...at('dx', into.x, down),
+          ...at('db', into.b, across),
+          ...at('dc', into.c, across),
+          edge_at: (down * stateSize + across) / HALVES,
+          row: down,
+          column: across,
+          count,
         },
         constants: { ...constants },
         groups: count,
